@@ -1,0 +1,43 @@
+package pidfile
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/go-pidfile/pidfile/internal/lock"
+)
+
+var (
+	// ErrAlreadyRunning: somebody else, or this process itself, has the PID
+	// file. The error that matches it is an *AlreadyRunningError.
+	ErrAlreadyRunning = errors.New("already running")
+
+	// ErrMalformed: the first line of the file is no PID.
+	ErrMalformed = lock.ErrMalformed
+
+	// ErrLost: the path no longer names the file that is held, or its text
+	// was overwritten, so it is somebody else's now.
+	ErrLost = errors.New("the PID file was removed, replaced or overwritten")
+)
+
+// An AlreadyRunningError says who has a PID file. It matches
+// ErrAlreadyRunning. It is made from what the refusal itself had to read;
+// Inspect tells the rest.
+type AlreadyRunningError struct {
+	Path string // absolute
+	PID  int    // what the file says; 0 if it names nobody, as when flock(1) holds it
+	// Locked is true if the file is locked, and false if it is not, but names
+	// a live process of the same program: one that writes PID files without
+	// locking them, as python-pidfile does.
+	Locked bool
+}
+
+func (e *AlreadyRunningError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("acquire %s: already running: a process that left no PID", e.Path)
+	}
+	return fmt.Sprintf("acquire %s: already running: PID %d", e.Path, e.PID)
+}
+
+// Is reports whether target is ErrAlreadyRunning.
+func (e *AlreadyRunningError) Is(target error) bool { return target == ErrAlreadyRunning }

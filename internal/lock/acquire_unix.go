@@ -1,0 +1,633 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package lock
+
+import (
+	"errors"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Prepare makes h ready to take path, which must be absolute.
+func (h *Hold) Prepare(path string) {
+	h.name = newName(path)
+	h.fd = -1
+}
+
+// Acquire takes the file if nobody has it and returns a Refusal or an error
+// otherwise. It does not block, but for up to 50 ms it doubts a refusal that
+// may be a moment's. A refusal creates and changes nothing.
+func (h *Hold) Acquire(o *Options) (Refusal, error) {
+	r, err := h.attempt(o)
+	if !again(r, err) {
+		return r.Refusal, err
+	}
+	start, pause, last := time.Now(), 20*time.Microsecond, r
+	doubted := start
+	for again(r, err) {
+		if err == errAgain {
+			doubted = time.Now() // another file: its holder gets the whole doubt
+		} else {
+			last = r
+			if time.Since(doubted) > doubt {
+				break
+			}
+			time.Sleep(pause)
+			pause = min(2*pause, 5*time.Millisecond)
+		}
+		if time.Since(start) > hurry {
+			last.Held, last.Locked = true, true // somebody else's all the time
+			break
+		}
+		r, err = h.attempt(o)
+	}
+	if again(r, err) {
+		return last.Refusal, nil
+	}
+	return r.Refusal, err
+}
+
+// A refusal inside an attempt may be doubtful: only a moment's.
+type refusal struct {
+	Refusal
+	doubtful bool
+}
+
+func again(r refusal, err error) bool { return err == errAgain || err == nil && r.doubtful }
+
+// attempt goes once through the protocol.
+func (h *Hold) attempt(o *Options) (refusal, error) {
+	fd, write, err := h.look()
+	if err == unix.ENOENT {
+		return refusal{}, h.birth(o)
+	}
+	if err != nil {
+		return refusal{}, err
+	}
+	switch err := flock(fd, unix.LOCK_EX|unix.LOCK_NB); err {
+	case nil:
+	case unix.EWOULDBLOCK:
+		r := refused(fd)
+		closeFD(fd)
+		return r, nil
+	default:
+		closeFD(fd)
+		return refusal{}, h.lockError(err)
+	}
+	r, err := h.settle(fd, write, o)
+	if h.fd != fd {
+		giveBack(fd)
+	}
+	return r, err
+}
+
+// look opens the existing file, for writing if we may. It returns unix.ENOENT if
+// there is none, and refuses what is no regular file without opening it: to
+// open a device may do something.
+func (h *Hold) look() (fd int, write bool, err error) {
+	st, err := h.name.stat()
+	if err != nil {
+		if err == unix.ENOENT {
+			return -1, false, err
+		}
+		return -1, false, h.pathError("lstat", err)
+	}
+	if err := h.regular(st.mode); err != nil {
+		return -1, false, err
+	}
+	for _, write := range []bool{true, false} {
+		fd, err = h.name.open(write)
+		switch err {
+		case nil:
+			return fd, write, nil
+		case unix.ENOENT:
+			return -1, false, errAgain
+		case unix.ELOOP:
+			return -1, false, h.regular(unix.S_IFLNK)
+		case unix.EACCES, unix.EPERM, unix.EROFS, unix.ETXTBSY:
+			continue // somebody else's: to lock and to read needs no more
+		}
+		break
+	}
+	return -1, false, h.pathError("open", err)
+}
+
+// regular refuses everything but a regular file.
+func (h *Hold) regular(mode uint32) error {
+	errno, what := unix.EINVAL, "not a regular file"
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return nil
+	case unix.S_IFLNK:
+		errno, what = unix.ELOOP, "is a symbolic link, which is never followed: name the file itself"
+	case unix.S_IFDIR:
+		errno, what = unix.EISDIR, "name a file in it"
+	case unix.S_IFIFO:
+		what = "is a FIFO, not a regular file"
+	case unix.S_IFCHR, unix.S_IFBLK:
+		what = "is a device, not a regular file"
+	case unix.S_IFSOCK:
+		what = "is a socket, not a regular file"
+	}
+	return h.pathError("open", &because{errno, what})
+}
+
+// lockError explains why flock failed for another reason than a holder.
+func (h *Hold) lockError(err error) error {
+	switch err {
+	case unix.ENOLCK, unix.EOPNOTSUPP, unix.ENOSYS, unix.EINVAL:
+		err = &because{err.(syscall.Errno), "this file system gives no locks: use another directory"}
+	}
+	return h.pathError("flock", err)
+}
+
+// refused says who keeps fd's file locked. Only a holder of ours has the mark,
+// so without it the refusal is doubtful: a stranger's lock, or somebody who
+// clears a left-over or only looks.
+func refused(fd int) refusal {
+	pid, _ := readPID(fd)
+	held, owner, ok := marked(fd)
+	if pid == 0 {
+		pid = owner
+	}
+	doubtful := !held
+	if !ok && pid != 0 {
+		doubtful = unix.Kill(pid, 0) == unix.ESRCH // the next best
+	}
+	return refusal{Refusal{Held: true, PID: pid, Locked: true}, doubtful}
+}
+
+// readPID returns the PID in fd's text, 0 if there is none.
+func readPID(fd int) (int, error) {
+	var buf [MaxText]byte
+	n, err := pread(fd, buf[:])
+	if err != nil {
+		return 0, err
+	}
+	pid, _ := ParsePID(buf[:n])
+	return pid, nil
+}
+
+// settle decides about fd, which we have locked: whether it is the path's and
+// whether somebody who does not use flock is to be respected. If neither, it
+// puts a file of ours in its place, or takes this one in place.
+func (h *Hold) settle(fd int, write bool, o *Options) (refusal, error) {
+	mine, err := fstat(fd)
+	if err != nil {
+		return refusal{}, h.pathError("fstat", err)
+	}
+	there, err := h.name.stat()
+	if err == unix.ENOENT || err == nil && there.id != mine.id {
+		return refusal{}, errAgain
+	}
+	if err != nil {
+		return refusal{}, h.pathError("lstat", err)
+	}
+	pid, err := readPID(fd)
+	if err != nil {
+		return refusal{}, h.pathError("read", err)
+	}
+	if held, owner, _ := marked(fd); held {
+		if pid == 0 {
+			pid = owner
+		}
+		return refusal{Refusal: Refusal{Held: true, PID: pid, Locked: true}}, nil
+	}
+	if pid != 0 && o.Running != nil && o.Running(pid, mine.mtime) {
+		return refusal{Refusal: Refusal{Held: true, PID: pid}}, nil
+	}
+	err = h.replace(fd, write, mine, o)
+	if err == errMarked {
+		return refusal{Refusal: Refusal{Held: true, PID: pid, Locked: true}}, nil
+	}
+	return refusal{}, err
+}
+
+// replace takes the place of the left-over fd, whose lock we hold: so nobody
+// else can remove it.
+func (h *Hold) replace(fd int, write bool, old meta, o *Options) error {
+	born, st, err := h.unborn(o)
+	if err == nil {
+		if err = h.name.unlink(); err == nil || err == unix.ENOENT {
+			_ = unix.Unlink(spare(h.Path())) // a crash in Record leaves both
+			return h.publish(born, st, o)
+		}
+		closeFD(born)
+		if !denied(err) {
+			return h.pathError("unlink", err)
+		}
+	}
+	if err != errNoBirth && !denied(err) {
+		return err
+	}
+	if !write {
+		return h.pathError("open", &because{unix.EACCES, "the file is a left-over that we may neither write nor remove: its owner or root can"})
+	}
+	return h.inPlace(fd, old, o)
+}
+
+// denied reports whether err says that we may not change the directory.
+func denied(err error) bool {
+	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS)
+}
+
+// birth makes the file where there is none.
+func (h *Hold) birth(o *Options) error {
+	fd, st, err := h.unborn(o)
+	if err == nil {
+		err = h.publish(fd, st, o)
+	}
+	if err != errNoBirth {
+		return err
+	}
+	return h.create(o)
+}
+
+// unborn opens an unnamed file, locked, marked and of the right mode.
+func (h *Hold) unborn(o *Options) (int, meta, error) {
+	fd, err := h.name.unnamed(o.Mode)
+	if err != nil {
+		return -1, meta{}, h.createError(err)
+	}
+	var st meta
+	if err = flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		err = h.lockError(err)
+	} else if err = ofdLock(fd); err != nil {
+		err = h.pathError("fcntl", err)
+	} else if st, err = fstat(fd); err != nil {
+		err = h.pathError("fstat", err)
+	} else if st.mode&0o7777 != o.Mode {
+		if err = fchmod(fd, o.Mode); err != nil {
+			err = h.pathError("chmod", err)
+		}
+	}
+	if err != nil {
+		closeFD(fd)
+		return -1, meta{}, err
+	}
+	return fd, st, nil
+}
+
+// createError says which directory is at fault.
+func (h *Hold) createError(err error) error {
+	switch err {
+	case errNoBirth:
+		return err
+	case unix.ENOENT:
+		err = &because{unix.ENOENT, "the directory does not exist: create it first"}
+	case unix.ENOTDIR:
+		err = &because{unix.ENOTDIR, "its parent is not a directory"}
+	}
+	return h.pathError("create", err)
+}
+
+// publish gives the unborn fd its text and its name, and makes it ours.
+// errAgain if somebody else's file has the name.
+func (h *Hold) publish(fd int, st meta, o *Options) error {
+	var err error
+	pid := o.PID
+	if o.Publish != nil {
+		pid, err = o.Publish(Birth{FD: fd, Path: h.Path(), Link: true})
+		h.setText(pid)
+	} else {
+		h.setText(pid)
+		if err = pwrite(fd, h.text[:h.n]); err != nil {
+			err = h.pathError("write", err)
+		} else {
+			err = h.name.link(fd)
+		}
+	}
+	switch {
+	case err == nil:
+		h.fd, h.id, h.born, h.mode = fd, st.id, true, o.Mode
+		return nil
+	case err == unix.EEXIST:
+		err = errAgain
+	case err == unix.ENOENT || err == unix.ENOTDIR:
+		err = h.createError(err)
+	case err != errNoBirth:
+		err = h.named("link", err)
+	}
+	closeFD(fd)
+	return err
+}
+
+// named gives a bare error number the call and the path.
+func (h *Hold) named(op string, err error) error {
+	if _, bare := err.(syscall.Errno); bare {
+		return h.pathError(op, err)
+	}
+	return err
+}
+
+// create makes the file where it cannot be born: empty for a moment.
+func (h *Hold) create(o *Options) error {
+	fd, err := h.name.create(o.Mode)
+	if err != nil {
+		if err == unix.EEXIST {
+			return errAgain
+		}
+		return h.createError(err)
+	}
+	if err := flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		closeFD(fd)
+		if err == unix.EWOULDBLOCK {
+			return errAgain // somebody was faster: the file is theirs
+		}
+		return h.lockError(err) // an empty file stays: not ours to remove without its lock
+	}
+	mine, err := fstat(fd)
+	if err == nil {
+		there, serr := h.name.stat()
+		if serr == unix.ENOENT || serr == nil && there.id != mine.id {
+			giveBack(fd)
+			return errAgain
+		}
+		if err = serr; err == nil && mine.mode&0o7777 != o.Mode {
+			err = fchmod(fd, o.Mode)
+		}
+	}
+	if err == nil {
+		err = h.inPlace(fd, mine, o)
+	}
+	if err == errMarked {
+		giveBack(fd)
+		return errAgain
+	}
+	if err != nil {
+		_ = h.name.unlink() // ours and empty: the first error tells more
+		giveBack(fd)
+		return h.named("create", err)
+	}
+	return nil
+}
+
+// inPlace makes the file fd, whose lock we hold, ours by writing it over.
+func (h *Hold) inPlace(fd int, old meta, o *Options) error {
+	if err := ofdLock(fd); err != nil {
+		if err == unix.EAGAIN || err == unix.EACCES {
+			return errMarked // a program that locks with fcntl was faster
+		}
+		return h.pathError("fcntl", err)
+	}
+	pid, err := o.PID, error(nil)
+	if o.Publish != nil {
+		pid, err = o.Publish(Birth{FD: fd, Path: h.Path(), OldSize: old.size})
+		h.setText(pid)
+	} else {
+		h.setText(pid)
+		err = h.overwrite(fd, old.size)
+	}
+	if err != nil {
+		ofdUnlock(fd)
+		return h.named("write", err)
+	}
+	h.fd, h.id, h.born, h.mode = fd, old.id, false, o.Mode
+	return nil
+}
+
+// overwrite writes the text first and cuts after, and only if there is
+// something to cut: to empty the file first would show it empty, and costs
+// hundreds of microseconds on ext4.
+func (h *Hold) overwrite(fd int, size int64) error {
+	if err := pwrite(fd, h.text[:h.n]); err != nil {
+		return err
+	}
+	if size > int64(h.n) {
+		return ftruncate(fd, int64(h.n))
+	}
+	return nil
+}
+
+// Check reports ErrChanged if the path no longer names the held file or its
+// text is no longer what we recorded.
+func (h *Hold) Check() error {
+	there, err := h.name.stat()
+	switch {
+	case err == unix.ENOENT || err == nil && there.id != h.id:
+		return ErrChanged
+	case err != nil:
+		return h.pathError("lstat", err)
+	}
+	var buf [MaxText]byte
+	n, err := pread(h.fd, buf[:])
+	if err != nil {
+		return h.pathError("read", err)
+	}
+	if string(buf[:n]) != string(h.text[:h.n]) {
+		return ErrChanged
+	}
+	return nil
+}
+
+// Release removes the file if it is still ours and unlocks it. It unlocks
+// whatever fails: after Release the file is nobody's.
+func (h *Hold) Release() error {
+	err := h.remove()
+	// A process that inherited the descriptor shares this lock: without an
+	// explicit unlock it would keep the next start out.
+	if e := flock(h.fd, unix.LOCK_UN); e != nil && err == nil {
+		err = h.pathError("unlock", e)
+	}
+	closeFD(h.fd)
+	h.fd = -1
+	h.dropOld()
+	return err
+}
+
+// remove takes the file away, or empties it where the directory is not ours
+// to change. A file that is no longer ours is left as it is.
+func (h *Hold) remove() error {
+	err := h.Check()
+	if err == nil {
+		if err = h.name.unlink(); err == nil || err == unix.ENOENT {
+			return nil
+		}
+		if denied(err) {
+			err = ftruncate(h.fd, 0)
+		}
+		if err != nil {
+			err = h.pathError("unlink", err)
+		}
+	}
+	ofdUnlock(h.fd) // the file stays
+	if err == ErrChanged {
+		return nil
+	}
+	return err
+}
+
+// Abandon unlocks and closes without touching the file.
+func (h *Hold) Abandon() {
+	ofdUnlock(h.fd)
+	giveBack(h.fd)
+	h.fd = -1
+	h.dropOld()
+}
+
+func (h *Hold) dropOld() {
+	for _, fd := range h.old {
+		giveBack(fd)
+	}
+	h.old = nil
+}
+
+// Record replaces the text by another PID. A write in place can be seen half
+// done (a reader that copies while we copy), so a second file is born locked
+// under a spare name and renamed over the first while both are locked. A crash
+// between the two leaves the spare name behind, which whoever clears the
+// left-over PID file removes too. A file taken in place is written in place.
+func (h *Hold) Record(pid int) error {
+	if err := h.Check(); err != nil {
+		return err
+	}
+	next := Hold{mode: h.mode}
+	if !h.born {
+		next.setText(pid)
+		if err := next.overwrite(h.fd, int64(h.n)); err != nil {
+			return h.pathError("write", err)
+		}
+		h.text, h.n = next.text, next.n
+		return nil
+	}
+	next.Prepare(spare(h.Path()))
+	o := &Options{PID: pid, Mode: h.mode}
+	err := next.birth(o)
+	if err == errAgain { // a crash's: we hold the lock that guards the name
+		_ = next.name.unlink()
+		err = next.birth(o)
+	}
+	if err != nil {
+		return err
+	}
+	if err := retry("rename", func() error { return unix.Rename(next.Path(), h.Path()) }); err != nil {
+		_ = next.Release()
+		return h.pathError("rename", err)
+	}
+	h.keep(h.fd) // who queues on the first file sleeps on
+	h.fd, h.id, h.text, h.n = next.fd, next.id, next.text, next.n
+	return nil
+}
+
+// spare is the name that a PID file has between its birth and its renaming.
+func spare(path string) string {
+	dir, base := filepath.Split(path)
+	return dir + "." + base + ".next"
+}
+
+// Renew publishes a held file again after its path lost it: another file with
+// the same text, born locked. ErrChanged if the path is taken.
+func (h *Hold) Renew() error {
+	err := h.Check()
+	if err != ErrChanged {
+		return err
+	}
+	next := Hold{name: h.name, fd: -1, mode: h.mode}
+	if err := next.birth(&Options{PID: h.PID(), Mode: h.mode}); err != nil {
+		if err == errAgain {
+			err = ErrChanged
+		}
+		return err
+	}
+	h.keep(h.fd)
+	h.fd, h.id, h.born = next.fd, next.id, next.born
+	return nil
+}
+
+// keep adds a locked descriptor to those that are given back with the file.
+func (h *Hold) keep(fd int) {
+	if len(h.old) == maxOld {
+		giveBack(h.old[0])
+		h.old = h.old[:copy(h.old, h.old[1:])]
+	}
+	h.old = append(h.old, fd)
+}
+
+func giveBack(fd int) {
+	_ = flock(fd, unix.LOCK_UN) // close unlocks too, unless inherited
+	closeFD(fd)
+}
+
+func flock(fd, how int) error {
+	return retry("flock", func() error { return unix.Flock(fd, how) })
+}
+
+func pread(fd int, buf []byte) (n int, err error) {
+	err = retry("pread", func() error { n, err = unix.Pread(fd, buf, 0); return err })
+	return max(n, 0), err
+}
+
+func pwrite(fd int, text []byte) error {
+	return retry("pwrite", func() error {
+		n, err := unix.Pwrite(fd, text, 0)
+		if err == nil && n < len(text) {
+			err = unix.ENOSPC // nothing else cuts so short a write
+		}
+		return err
+	})
+}
+
+func ftruncate(fd int, size int64) error {
+	return retry("ftruncate", func() error { return unix.Ftruncate(fd, size) })
+}
+
+func fchmod(fd int, mode uint32) error {
+	return retry("fchmod", func() error { return unix.Fchmod(fd, mode) })
+}
+
+// closeFD closes fd once: close(2) on Linux has closed it even if it says EINTR.
+func closeFD(fd int) { _ = unix.Close(fd) }
+
+// ReadText returns the beginning of the text of the regular file at path.
+func ReadText(path string) ([]byte, error) {
+	h := Hold{name: newName(path)}
+	fd, err := h.openRead()
+	if err != nil {
+		return nil, err
+	}
+	defer closeFD(fd)
+	buf := make([]byte, MaxText)
+	n, err := pread(fd, buf)
+	if err != nil {
+		return nil, h.pathError("read", err)
+	}
+	return buf[:n], nil
+}
+
+// openRead opens the regular file for reading.
+func (h *Hold) openRead() (int, error) {
+	st, err := h.name.stat()
+	if err != nil {
+		return -1, h.pathError("open", err)
+	}
+	if err := h.regular(st.mode); err != nil {
+		return -1, err
+	}
+	fd, err := h.name.open(false)
+	if err != nil {
+		return -1, h.pathError("open", err)
+	}
+	return fd, nil
+}
+
+// Peek says, without taking a lock, whether somebody has the file, as far as
+// that can be told so: the PID of a file that bears the holder's mark, or that
+// names a live process.
+func Peek(path string) Refusal {
+	h := Hold{name: newName(path)}
+	fd, err := h.openRead()
+	if err != nil {
+		return Refusal{}
+	}
+	defer closeFD(fd)
+	pid, _ := readPID(fd)
+	held, owner, _ := marked(fd)
+	if pid == 0 {
+		pid = owner
+	}
+	alive := pid > 0 && unix.Kill(pid, 0) != unix.ESRCH
+	return Refusal{Held: held || alive, PID: pid, Locked: held}
+}

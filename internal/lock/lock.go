@@ -1,0 +1,171 @@
+// Package lock takes PID files: one holder a path, decided by the kernel's
+// lock on the inode that the path names, never by the text.
+//
+// # The rule
+//
+// Whoever holds flock(2) exclusively on the inode that the path names, and
+// whose PID is its text, is the holder. Every way of taking the file below
+// ends in that state, so they can meet on one path.
+//
+// # Born locked
+//
+// Where the system can make an unnamed file (O_TMPFILE, Linux 3.11), a PID file
+// is locked, written and given its mode before it has a name; linkat(2) then
+// shows it, complete, or fails with EEXIST because somebody was faster. Nobody
+// ever sees an empty or half a text, and a crash leaves nothing.
+//
+// # In place
+//
+// Where that is impossible (a file system without O_TMPFILE, a system other
+// than Linux, a directory that we may not write but whose PID file we may),
+// the file is opened or created, locked, compared with the path and written in
+// place: text first, cut to length after, so that a reader of the first line
+// sees a whole PID even then. A file just created is empty for a moment.
+//
+// # Two locks, one truth
+//
+// flock decides. The holder also takes an open-file-description write lock
+// (F_OFD_SETLK, Linux 3.15) on the same descriptor: it keeps programs that lock
+// with fcntl(2) out, and lets anybody ask with F_OFD_GETLK whether the file is
+// held without taking a lock, and so without making an honest start fail.
+// Only a holder takes it; who merely clears a left-over holds flock alone, so
+// the two can be told apart.
+//
+// # Waiting
+//
+// One goroutine a path blocks in flock(2) on behalf of all waiters of the
+// process. Woken on an inode that is no longer the path's, it keeps that lock
+// while it waits for the newer file and gives it back with its own release:
+// those who queue behind it sleep on, so one release wakes one process.
+package lock
+
+import (
+	"errors"
+	"io/fs"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Options says how a file is taken. Its functions must not block for long.
+type Options struct {
+	// PID is the PID to record.
+	PID int
+	// Mode is the permission bits of a file that we create, whatever the umask.
+	Mode uint32
+	// Running reports whether pid, named by a file last written at mtime that
+	// nobody has locked, is to be respected as the holder: the rule for
+	// programs that write PID files and never lock them.
+	Running func(pid int, mtime time.Time) bool
+	// Publish, if set, takes the place of writing PID and linking: see Birth.
+	Publish func(Birth) (pid int, err error)
+}
+
+// Birth is what is left to do when all is prepared: the descriptor is locked
+// and ours, and only the text is missing. Publish must write the decimal PID
+// that it returns and a newline at offset 0 of FD, cut the file to that length
+// if OldSize is larger, and then, if Link is set, link the unnamed file to Path.
+// It returns EEXIST where somebody else's file has the path by then.
+//
+// This is how the command records the PID of a process before that process
+// runs its first instruction.
+type Birth struct {
+	FD      int
+	Path    string
+	Link    bool
+	OldSize int64
+}
+
+// A Refusal says who has the file. The zero value: nobody, it is ours.
+type Refusal struct {
+	Held   bool // somebody has it
+	PID    int  // what the text says, 0 if it says nothing
+	Locked bool // by a lock; else by the rule for programs that do not lock
+}
+
+// ID names an inode.
+type ID struct{ Dev, Ino uint64 }
+
+// A Hold is a held PID file. It is not safe for concurrent use.
+//
+// Its descriptor is a plain number: no finalizer ever closes it, so a Hold that
+// its owner forgot keeps its lock until the process ends.
+type Hold struct {
+	name name
+	fd   int
+	id   ID
+	text [24]byte
+	n    int
+	mode uint32
+	born bool  // the file was ours from birth: nobody else ever wrote it
+	old  []int // locks on earlier inodes of the path, given back with ours
+}
+
+// ErrChanged: the path came to name another file, or the text was overwritten.
+var ErrChanged = errors.New("the path no longer names this file")
+
+var (
+	// errAgain, inside an attempt: the path changed under us, look again.
+	errAgain = errors.New("look again")
+	// errMarked: we have flock, but somebody got an fcntl lock first.
+	errMarked = errors.New("locked with fcntl")
+	// errNoBirth: a file cannot be born locked here, take it in place.
+	errNoBirth = errors.New("no unnamed files here")
+)
+
+// meta is what fstat and lstat say that we need.
+type meta struct {
+	id    ID
+	mode  uint32
+	size  int64
+	mtime time.Time
+}
+
+// Bounds of an attempt that fails at once.
+const (
+	// doubt is how long a refusal that may be a moment's (somebody clears a
+	// left-over, or only looks) is doubted before it is reported.
+	doubt = 50 * time.Millisecond
+	// hurry bounds the whole attempt while the path changes under it.
+	hurry = time.Second
+	// maxOld bounds how many earlier inodes a waiter keeps locked. Each costs
+	// a descriptor; dropping one costs a wake-up of whoever queues on it.
+	maxOld = 8
+)
+
+// FD returns the locked descriptor, to be inherited or asked about.
+func (h *Hold) FD() int { return h.fd }
+
+// ID returns the inode that is held.
+func (h *Hold) ID() ID { return h.id }
+
+// Path returns the path as given to Prepare.
+func (h *Hold) Path() string { return h.name.String() }
+
+// PID returns the recorded PID.
+func (h *Hold) PID() int {
+	pid, _ := ParsePID(h.text[:h.n])
+	return pid
+}
+
+func (h *Hold) setText(pid int) {
+	h.n = len(append(strconv.AppendInt(h.text[:0], int64(pid), 10), '\n'))
+}
+
+// pathError names the call that failed on the path.
+func (h *Hold) pathError(op string, err error) error {
+	return &fs.PathError{Op: op, Path: h.Path(), Err: err}
+}
+
+// A because is an error number with the words that help.
+type because struct {
+	errno syscall.Errno
+	why   string
+}
+
+func (b *because) Error() string { return b.errno.Error() + ": " + b.why }
+func (b *because) Unwrap() error { return b.errno }
+
+// Publish is what Options.Publish is set to by package pidfile. The command
+// sets it, once, before it takes its PID file.
+var Publish func(Birth) (pid int, err error)

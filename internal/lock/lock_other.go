@@ -1,0 +1,36 @@
+//go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
+
+package lock
+
+import (
+	"context"
+	"errors"
+)
+
+// On these systems nothing is promised and nothing is done: every way in
+// returns errors.ErrUnsupported.
+
+type name string
+
+func (n name) String() string { return string(n) }
+
+func (h *Hold) Prepare(path string) { h.name, h.fd = name(path), -1 }
+
+func (h *Hold) unsupported(op string) error { return h.pathError(op, errors.ErrUnsupported) }
+
+func (h *Hold) Acquire(*Options) (Refusal, error) {
+	return Refusal{}, h.unsupported("acquire")
+}
+
+func (h *Hold) Wait(context.Context, *Options) error { return h.unsupported("acquire") }
+func (h *Hold) Check() error                         { return h.unsupported("check") }
+func (h *Hold) Record(int) error                     { return h.unsupported("record") }
+func (h *Hold) Renew() error                         { return h.unsupported("restore") }
+func (h *Hold) Release() error                       { return h.unsupported("release") }
+
+func ReadText(path string) ([]byte, error) {
+	h := Hold{name: name(path)}
+	return nil, h.unsupported("read")
+}
+
+func Peek(string) Refusal { return Refusal{} }

@@ -1,0 +1,164 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package lock
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A queue is the waiters of this process on one path, served by one goroutine
+// that blocks in the kernel. When all have gone it may still be blocked there;
+// what it gets then it gives back, unless somebody waits again by then.
+type queue struct {
+	path    string
+	waiters []*waiter
+}
+
+// A waiter is one call of Wait. While it is its turn it is not in the queue.
+type waiter struct {
+	h    *Hold
+	o    *Options
+	left bool // its context ended during its turn
+	done chan error
+}
+
+var queues = struct {
+	sync.Mutex
+	m map[string]*queue
+}{m: map[string]*queue{}}
+
+// Wait takes the file as soon as nobody has it. It returns the error of ctx,
+// and holds nothing, if that is done first.
+func (h *Hold) Wait(ctx context.Context, o *Options) error {
+	if r, err := h.attempt(o); err != errAgain && (err != nil || !r.Held) {
+		return err
+	}
+	w := &waiter{h: h, o: o, done: make(chan error, 1)}
+	q := join(h.Path(), w)
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+	}
+	if q.leave(w) {
+		return ctx.Err()
+	}
+	if err := <-w.done; err != errAgain { // its turn ends in microseconds
+		return err
+	}
+	return ctx.Err()
+}
+
+func join(path string, w *waiter) *queue {
+	queues.Lock()
+	defer queues.Unlock()
+	q := queues.m[path]
+	if q == nil {
+		q = &queue{path: path}
+		queues.m[path] = q
+		go q.serve()
+	}
+	q.waiters = append(q.waiters, w)
+	return q
+}
+
+// leave takes w out of the queue, unless it is w's turn.
+func (q *queue) leave(w *waiter) bool {
+	queues.Lock()
+	defer queues.Unlock()
+	i := slices.Index(q.waiters, w)
+	if i < 0 {
+		w.left = true
+		return false
+	}
+	q.waiters = slices.Delete(q.waiters, i, i+1)
+	return true
+}
+
+// next returns the waiter whose turn it is. If there is none, the queue has
+// ceased to exist.
+func (q *queue) next() *waiter {
+	queues.Lock()
+	defer queues.Unlock()
+	if len(q.waiters) == 0 {
+		delete(queues.m, q.path)
+		return nil
+	}
+	w := q.waiters[0]
+	q.waiters = slices.Delete(q.waiters, 0, 1)
+	return w
+}
+
+// back puts w, whose turn was in vain, in front again.
+func (q *queue) back(w *waiter) {
+	queues.Lock()
+	defer queues.Unlock()
+	if w.left {
+		w.done <- errAgain
+		return
+	}
+	q.waiters = slices.Insert(q.waiters, 0, w)
+}
+
+// serve takes the file for one waiter after the other.
+func (q *queue) serve() {
+	var h Hold
+	h.Prepare(q.path)
+	for {
+		fd, write, err := h.look()
+		if err == nil {
+			if err = flock(fd, unix.LOCK_EX); err != nil { // blocks
+				closeFD(fd)
+				fd, err = -1, h.lockError(err)
+			}
+		}
+		w := q.next()
+		if w == nil {
+			if fd >= 0 {
+				giveBack(fd)
+			}
+			h.dropOld()
+			return
+		}
+		var r refusal
+		switch err {
+		case nil:
+			r, err = h.settle(fd, write, w.o)
+		case unix.ENOENT:
+			err = h.birth(w.o)
+		}
+		switch {
+		case r.Held: // by somebody whom flock does not keep out
+			q.back(w)
+			_ = flock(fd, unix.LOCK_UN)
+			if r.Locked {
+				_ = waitMark(fd, write) // then look again, whatever it says
+			} else {
+				waitStranger(&h, fd, r.PID)
+			}
+			closeFD(fd)
+		case err == nil:
+			if fd >= 0 && fd != h.fd {
+				h.keep(fd)
+			}
+			h.name = w.h.name
+			*w.h = h
+			h = Hold{name: h.name, fd: -1}
+			w.done <- nil
+		case err == errAgain:
+			q.back(w)
+			if fd >= 0 {
+				h.keep(fd)
+			}
+		default:
+			if fd >= 0 {
+				giveBack(fd)
+			}
+			w.done <- err
+		}
+	}
+}

@@ -1,0 +1,41 @@
+// Package proc tells who a process is: alive or not, what program, since when,
+// what it has locked; and keeps a handle on it that no PID reuse can fool.
+//
+// Linux has all of it, from proc(5) and pidfd_open(2). Elsewhere Lookup
+// returns errors.ErrUnsupported, and nothing is guessed from a bare PID.
+package proc
+
+import (
+	"errors"
+	"time"
+)
+
+// An Info describes a process as it was when it was looked up.
+type Info struct {
+	PID, PPID int
+	UID       int           // real user
+	State     byte          // as in proc_pid_stat(5): R, S, D, T, Z…
+	Args      []string      // nil for a zombie or a kernel thread
+	Exe       string        // path of the executable, "" where we may not look
+	Start     time.Duration // since boot, in steps of a clock tick (10 ms)
+	Hidden    bool          // it exists, but we may not look at it
+}
+
+// Zombie reports whether the process has ended and only waits to be reaped.
+func (i *Info) Zombie() bool { return i.State == 'Z' || i.State == 'X' || i.State == 'x' }
+
+// ErrGone: no process has that PID (a thread's ID is not a PID).
+var ErrGone = errors.New("no such process")
+
+// A Lock is one kernel lock on a file, as seen by whoever may see it.
+type Lock struct {
+	Kind  string // FLOCK, POSIX or OFDLCK
+	Write bool
+	PID   int // who took it; 0 if another PID namespace did; -1 for OFDLCK
+}
+
+// An Opener is a process that has a file open.
+type Opener struct {
+	PID   int
+	Locks []Lock // held through its descriptor, perhaps an inherited one
+}

@@ -1,0 +1,143 @@
+package proc
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lookup describes process pid. ErrGone if there is none, Hidden in the Info if
+// there is one that /proc does not show us (hidepid, proc(5)).
+func Lookup(pid int) (Info, error) {
+	i := Info{PID: pid}
+	if pid <= 0 {
+		return i, ErrGone
+	}
+	if unix.Kill(pid, 0) == unix.ESRCH {
+		return i, ErrGone
+	}
+	dir := "/proc/" + strconv.Itoa(pid)
+	var buf [4096]byte
+	status, err := readInto(buf[:], dir+"/status")
+	if err != nil {
+		return i, i.gone(err)
+	}
+	for line := range bytes.Lines(status) {
+		key, value, _ := bytes.Cut(line, []byte(":"))
+		switch string(key) {
+		case "Tgid":
+			if atoi(value) != pid {
+				return i, ErrGone
+			}
+		case "State":
+			if v := bytes.TrimSpace(value); len(v) > 0 {
+				i.State = v[0]
+			}
+		case "PPid":
+			i.PPID = atoi(value)
+		case "Uid":
+			i.UID = atoi(value)
+		}
+	}
+	stat, err := readInto(buf[:], dir+"/stat")
+	if err != nil {
+		return i, i.gone(err)
+	}
+	// The name in parentheses may hold anything, so count from its end:
+	// starttime is field 22, proc_pid_stat(5).
+	if end := bytes.LastIndexByte(stat, ')'); end >= 0 {
+		if f := bytes.Fields(stat[end+1:]); len(f) > 19 {
+			i.Start = time.Duration(atoi(f[19])) * (time.Second / userHZ)
+		}
+	}
+	cmdline, err := os.ReadFile(dir + "/cmdline")
+	if err != nil {
+		return i, i.gone(err)
+	}
+	if len(cmdline) > 0 {
+		i.Args = strings.Split(strings.TrimSuffix(string(cmdline), "\x00"), "\x00")
+	}
+	i.Exe, _ = os.Readlink(dir + "/exe") // another user's may not be read
+	return i, nil
+}
+
+// userHZ is the unit of times in /proc: 100 on every architecture that Go
+// runs on (asm-generic/param.h), whatever the kernel's own tick.
+const userHZ = 100
+
+// gone tells a process that ended meanwhile from one that we may not see.
+func (i *Info) gone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		if unix.Kill(i.PID, 0) == unix.ESRCH {
+			return ErrGone
+		}
+	}
+	i.Hidden = true
+	return nil
+}
+
+func readInto(buf []byte, path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return nil, err
+	}
+	return buf[:n], nil
+}
+
+// atoi reads the first number in b.
+func atoi(b []byte) (n int) {
+	b = bytes.TrimLeft(b, " \t")
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			break
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
+}
+
+func sameExe(pid int, exe string) bool {
+	a, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/exe")
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(exe)
+	return err == nil && os.SameFile(a, b)
+}
+
+// ReadClock reads the clocks.
+func ReadClock() Clock {
+	var mono unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &mono) // cannot fail since Linux 2.6.39
+	return Clock{Now: time.Now(), Uptime: time.Duration(mono.Nano()), Boot: boot()}
+}
+
+// boot returns the wall-clock time at boot, by the clock as it went then. The
+// root of /proc has the time of its mount, which follows the start of the
+// process that is PID 1 in it.
+var boot = sync.OnceValue(func() time.Time {
+	fi, err := os.Stat("/proc")
+	if err != nil {
+		return time.Time{}
+	}
+	one, err := Lookup(1)
+	if err != nil || one.Hidden {
+		return time.Time{}
+	}
+	return fi.ModTime().Add(-one.Start)
+})
+
+// Alive reports whether a process, or a zombie, has pid. It is one system call.
+func Alive(pid int) bool { return pid > 0 && unix.Kill(pid, 0) != unix.ESRCH }

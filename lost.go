@@ -1,0 +1,98 @@
+package pidfile
+
+import (
+	"sync"
+	"time"
+
+	"github.com/go-pidfile/pidfile/internal/lock"
+)
+
+// Lost returns a channel that is closed, within a second, once the path no
+// longer names this file or its text was overwritten: somebody removed or
+// replaced it, and the next start would not see us. Restore can mend that.
+//
+// The watch begins with the first call and ends with Release, after which the
+// channel stays as it is. On Linux the kernel tells us, by inotify(7); where no
+// watch can be had, and on other systems, the path is looked at twice a second.
+// Not noticed by inotify, and so only by Release, SetPID and Restore, is that a
+// directory above the file's own was renamed or mounted over.
+func (f *File) Lost() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.watch == nil {
+		f.watch = &watch{lost: make(chan struct{}), done: make(chan struct{}), again: make(chan struct{}, 1)}
+		if f.released {
+			return f.watch.lost
+		}
+		go f.watch.run(f)
+	}
+	return f.watch.lost
+}
+
+// A watch is the goroutine behind Lost.
+type watch struct {
+	lost  chan struct{} // closed: the file is lost
+	done  chan struct{} // closed: the file is released
+	again chan struct{} // the file was renewed: watch the new one
+	once  sync.Once
+}
+
+func (w *watch) fired() bool {
+	select {
+	case <-w.lost:
+		return true
+	default:
+		return false
+	}
+}
+
+func (w *watch) stop() { w.once.Do(func() { close(w.done) }) }
+
+func (w *watch) look() {
+	select {
+	case w.again <- struct{}{}:
+	default:
+	}
+}
+
+// settled is how long a file is held before its watch is set up. Holders that
+// are gone sooner do without: closing an inotify descriptor takes the kernel
+// milliseconds.
+const settled = 250 * time.Millisecond
+
+func (w *watch) run(f *File) {
+	timer := time.NewTimer(settled)
+	defer timer.Stop()
+	var n *lock.Notice
+	defer func() { n.Close() }()
+	var changed <-chan struct{}
+	for {
+		select {
+		case <-w.done:
+			return
+		case <-w.again:
+			n.Close()
+			n = nil
+		case <-changed:
+		case <-timer.C:
+		}
+		if n == nil {
+			n = lock.Watch(f.path)
+			changed = n.Changed()
+		}
+		if !f.ours() { // after the watch is set: no change goes unseen
+			close(w.lost)
+			return
+		}
+		if changed == nil {
+			timer.Reset(settled * 2)
+		}
+	}
+}
+
+// ours reports whether the path still names this file with its text.
+func (f *File) ours() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.released || f.hold.Check() != lock.ErrChanged
+}

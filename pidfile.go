@@ -1,0 +1,308 @@
+package pidfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/go-pidfile/pidfile/internal/lock"
+	"github.com/go-pidfile/pidfile/internal/proc"
+)
+
+// DefaultPath is the path that python-pidfile uses by default: a file in the
+// current directory. Services rather use /run/NAME.pid.
+const DefaultPath = "pidfile"
+
+// A Config says how a PID file is taken. The zero value is the default, and
+// what the package's functions use. A Config may be used by several goroutines.
+type Config struct {
+	// PID is the PID to record; 0 is the calling process.
+	PID int
+
+	// Mode is the permission bits of a file that is created, whatever the
+	// umask; 0 is 0o644, so that everybody can see who runs. A file that
+	// others may write is refused as evidence when it comes to signals.
+	Mode fs.FileMode
+
+	// Command is the command line, its executable first, on whose behalf the
+	// file is taken; nil is the calling process. It matters only where an
+	// unlocked file names a live process: that counts as running if it is the
+	// same program (see Acquire).
+	Command []string
+}
+
+// Acquire makes the calling process the holder of the PID file at path, or
+// fails at once. It is Config.Acquire with the default Config.
+func Acquire(path string) (*File, error) { return Config{}.Acquire(path) }
+
+// AcquireContext is like Acquire, but waits until the file is free or ctx is
+// done. It is Config.AcquireContext with the default Config.
+func AcquireContext(ctx context.Context, path string) (*File, error) {
+	return Config{}.AcquireContext(ctx, path)
+}
+
+// Do runs fn while it holds the PID file at path. It is Config.Do with the
+// default Config.
+func Do(ctx context.Context, path string, fn func(context.Context) error) error {
+	return Config{}.Do(ctx, path, fn)
+}
+
+// Acquire makes the calling process the holder of the PID file at path and
+// writes its PID, in decimal with a newline, into it. On Linux the file appears
+// complete and locked: no reader ever sees it empty.
+//
+// If somebody has the file, in another process or in this one, the error is an
+// *AlreadyRunningError, which matches ErrAlreadyRunning and tells the PID. That
+// is so if the file is locked (by this package, flock(1), pidfile(3), or with
+// fcntl(2)), and also if it is not locked but names a live process, neither
+// zombie nor ourselves, that existed when the file was written and is the same
+// program: the same argv[0] or the same executable. This is how python-pidfile
+// and programs like it are respected. Everything else in the file (a dead PID,
+// another program's, ours, garbage) is a left-over, and is replaced.
+//
+// Other errors are *fs.PathError: a missing directory, no permission, a full
+// disk, a file system without locks, or a path that names no regular file
+// (symbolic links are not followed). They leave everything as it was.
+//
+// Acquire does not wait for a holder. When the file is locked by somebody who
+// left no mark of this package, it looks again for up to 50 ms, since that may
+// be a start that just clears a left-over. It may be called by any goroutine.
+//
+// The lock ends with Release or with the process. A File that its owner forgot
+// keeps it: no finalizer takes it away. A child process does not inherit the
+// lock; see File.Inherit.
+//
+// Outside Linux the file is empty for the moment between its creation and its
+// text, programs that do not lock are not recognised, and on systems without
+// flock(2) the error matches errors.ErrUnsupported.
+func (c Config) Acquire(path string) (*File, error) {
+	f, err := c.prepare(path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := f.hold.Acquire(&f.opts)
+	if err != nil {
+		return nil, err
+	}
+	if r.Held {
+		return nil, &AlreadyRunningError{Path: f.path, PID: r.PID, Locked: r.Locked}
+	}
+	return f, nil
+}
+
+// AcquireContext is like Acquire, but blocks until the file is free or ctx is
+// done. It blocks in the kernel and uses no CPU meanwhile; however many wait
+// in this process on one path, one thread does. Among waiting processes the
+// kernel's queue decides, roughly first come, first served.
+//
+// If ctx ends first, which is noticed at once, the error matches both ctx.Err()
+// and ErrAlreadyRunning. If ctx is already done, nothing is taken or waited for.
+func (c Config) AcquireContext(ctx context.Context, path string) (*File, error) {
+	f, err := c.prepare(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		if r := lock.Peek(f.path); r.Held {
+			return nil, f.gaveUp(r, err)
+		}
+		return nil, fmt.Errorf("acquire %s: %w", f.path, err)
+	}
+	err = f.hold.Wait(ctx, &f.opts)
+	if err != nil {
+		if err == ctx.Err() {
+			err = f.gaveUp(lock.Peek(f.path), err)
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// gaveUp is the error of a wait that its context ended.
+func (f *File) gaveUp(r lock.Refusal, err error) error {
+	return fmt.Errorf("%w: %w", &AlreadyRunningError{Path: f.path, PID: r.PID, Locked: r.Locked}, err)
+}
+
+// Do acquires the PID file at path, or fails at once as Acquire does; calls
+// fn(ctx); and releases the file when fn returns, panics or calls
+// runtime.Goexit. It returns the errors of fn and of the release, joined if
+// there are two. If ctx is already done, it returns ctx.Err() and runs nothing.
+func (c Config) Do(ctx context.Context, path string, fn func(context.Context) error) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f, err := c.Acquire(path)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := f.Release(); e != nil {
+			err = errors.Join(err, e)
+		}
+	}()
+	return fn(ctx)
+}
+
+// self is our PID, which a Go program keeps for life: asking costs a system call.
+var self = os.Getpid()
+
+// prepare checks the arguments and touches nothing.
+func (c Config) prepare(path string) (*File, error) {
+	if path == "" {
+		return nil, &fs.PathError{Op: "acquire", Path: path, Err: errors.New("empty path")}
+	}
+	if strings.IndexByte(path, 0) >= 0 {
+		return nil, &fs.PathError{Op: "acquire", Path: path, Err: syscall.EINVAL}
+	}
+	if os.IsPathSeparator(path[len(path)-1]) {
+		return nil, &fs.PathError{Op: "acquire", Path: path, Err: syscall.EISDIR}
+	}
+	if c.PID < 0 || c.PID > lock.MaxPID {
+		return nil, &fs.PathError{Op: "acquire", Path: path, Err: fmt.Errorf("invalid PID %d", c.PID)}
+	}
+	if c.Mode&^fs.ModePerm != 0 {
+		return nil, &fs.PathError{Op: "acquire", Path: path, Err: fmt.Errorf("invalid mode %v: only permission bits count", c.Mode)}
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, &fs.PathError{Op: "acquire", Path: path, Err: err}
+	}
+	f := &File{path: abs, opts: lock.Options{PID: c.PID, Mode: uint32(c.Mode), Running: runsSelf}}
+	if c.PID == 0 {
+		f.opts.PID = self
+	}
+	if c.Mode == 0 {
+		f.opts.Mode = 0o644
+	}
+	if len(c.Command) > 0 {
+		command := c.Command
+		f.opts.Running = func(pid int, written time.Time) bool {
+			file, err := exec.LookPath(command[0])
+			if err != nil {
+				file = command[0] // its argv[0] can still be compared
+			}
+			return runs(pid, written, proc.Command(file, command))
+		}
+	}
+	f.opts.Publish = lock.Publish
+	f.hold.Prepare(abs)
+	return f, nil
+}
+
+func runsSelf(pid int, written time.Time) bool { return runs(pid, written, proc.Self()) }
+
+// runs is the rule for programs that never lock: process pid, named by a file
+// written then, is running if it lives, may be the writer, and is p.
+func runs(pid int, written time.Time, p proc.Program) bool {
+	if pid == self {
+		return false
+	}
+	i, err := proc.Lookup(pid)
+	if err != nil || i.Hidden || i.Zombie() {
+		return false
+	}
+	return p.Runs(&i) && proc.ReadClock().Judge(i.Start, written) == proc.Existed
+}
+
+// A File is a held PID file. Its methods may be called by several goroutines.
+type File struct {
+	path string
+	opts lock.Options
+
+	mu       sync.Mutex
+	hold     lock.Hold
+	released bool
+	watch    *watch // nil until Lost is called
+}
+
+// Path returns the absolute path of the file.
+func (f *File) Path() string { return f.path }
+
+// PID returns the recorded PID.
+func (f *File) PID() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.hold.PID()
+}
+
+// SetPID records another PID, such as that of a process that was started to do
+// the work. Readers see the old or the new PID, never a mixture: a second file,
+// born locked, is renamed over the first. (Where the file could not be born
+// locked, it is written in place.) The errors are ErrLost if the file is no
+// longer ours, fs.ErrClosed after Release, or what prevented the writing; the
+// old PID then stays. SetPID does not block.
+func (f *File) SetPID(pid int) error {
+	if pid <= 0 || pid > lock.MaxPID {
+		return &fs.PathError{Op: "record", Path: f.path, Err: fmt.Errorf("invalid PID %d", pid)}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.released {
+		return f.closed("record")
+	}
+	err := f.lost("record", f.hold.Record(pid))
+	if err == nil && f.watch != nil {
+		f.watch.look()
+	}
+	return err
+}
+
+// Restore publishes the file again after it was removed: with the same PID,
+// born locked. It returns nil if that was done or if the file was not lost at
+// all, ErrLost if the path names another file now or ours was overwritten,
+// and fs.ErrClosed after Release. Lost afterwards returns a new channel.
+func (f *File) Restore() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.released {
+		return f.closed("restore")
+	}
+	if err := f.lost("restore", f.hold.Renew()); err != nil {
+		return err
+	}
+	if f.watch != nil && f.watch.fired() {
+		f.watch = nil
+	}
+	return nil
+}
+
+// Release removes the file and unlocks it, in this order, so that a waiter
+// finds the path free. It unlocks explicitly: a child that inherited the
+// descriptor keeps nobody out. A file that is no longer ours, because it was
+// removed, replaced or overwritten, is left as it is, which is no error.
+//
+// Where the directory may not be changed, the file is emptied instead. If that
+// fails too the error says so; the file is unlocked even then, and a left-over.
+// A second call returns an error that matches fs.ErrClosed. It does not block.
+func (f *File) Release() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.released {
+		return f.closed("release")
+	}
+	f.released = true
+	if f.watch != nil {
+		f.watch.stop()
+	}
+	return f.hold.Release()
+}
+
+func (f *File) closed(op string) error {
+	return &fs.PathError{Op: op, Path: f.path, Err: fs.ErrClosed}
+}
+
+// lost gives lock.ErrChanged its public name.
+func (f *File) lost(op string, err error) error {
+	if err == lock.ErrChanged {
+		return &fs.PathError{Op: op, Path: f.path, Err: ErrLost}
+	}
+	return err
+}

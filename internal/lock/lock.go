@@ -61,19 +61,19 @@ type Options struct {
 	Publish func(Birth) (pid int, err error)
 }
 
-// Birth is what is left to do when all is prepared: the descriptor is locked
-// and ours, and only the text is missing. Publish must write the decimal PID
-// that it returns and a newline at offset 0 of FD, cut the file to that length
-// if OldSize is larger, and then, if Link is set, link the unnamed file to Path.
-// It returns EEXIST where somebody else's file has the path by then.
+// A Birth is what is left to do when all is prepared: FD is locked and ours,
+// and only the text is missing. Write does it. Whoever does it by other means
+// must write the decimal PID and a newline at offset 0 of FD, cut the file to
+// that length if OldSize is larger, and then, if Link is set, link the unnamed
+// file to Path, returning syscall.EEXIST if somebody else's file is there.
 //
 // This is how the command records the PID of a process before that process
 // runs its first instruction.
 type Birth struct {
 	FD      int
-	Path    string
 	Link    bool
 	OldSize int64
+	name    name
 }
 
 // A Refusal says who has the file. The zero value: nobody, it is ours.

@@ -34,3 +34,8 @@ func ReadText(path string) ([]byte, error) {
 }
 
 func Peek(string) Refusal { return Refusal{} }
+
+// Path returns the path that the file is to have.
+func (b Birth) Path() string { return b.name.String() }
+
+func (b Birth) Write(int) error { return errors.ErrUnsupported }

@@ -300,7 +300,12 @@ func (h *Hold) publish(fd int, st meta, o *Options) error {
 	case err != errNoBirth:
 		err = h.named("link", err)
 	}
-	closeFD(fd)
+	if o.Publish != nil { // it may have failed after the link
+		if there, e := h.name.stat(); e == nil && there.id == st.id {
+			_ = h.name.unlink()
+		}
+	}
+	giveBack(fd)
 	return err
 }
 
@@ -591,57 +596,6 @@ func fchmod(fd int, mode uint32) error {
 
 // closeFD closes fd once: close(2) on Linux has closed it even if it says EINTR.
 func closeFD(fd int) { _ = unix.Close(fd) }
-
-// ReadText returns the beginning of the text of the regular file at path.
-func ReadText(path string) ([]byte, error) {
-	h := Hold{name: newName(path)}
-	fd, err := h.openRead()
-	if err != nil {
-		return nil, err
-	}
-	defer closeFD(fd)
-	buf := make([]byte, MaxText)
-	n, err := pread(fd, buf)
-	if err != nil {
-		return nil, h.pathError("read", err)
-	}
-	return buf[:n], nil
-}
-
-// openRead opens the regular file for reading.
-func (h *Hold) openRead() (int, error) {
-	st, err := h.name.stat()
-	if err != nil {
-		return -1, h.pathError("open", err)
-	}
-	if err := h.regular(st.mode); err != nil {
-		return -1, err
-	}
-	fd, err := h.name.open(false)
-	if err != nil {
-		return -1, h.pathError("open", err)
-	}
-	return fd, nil
-}
-
-// Peek says, without taking a lock, whether somebody has the file, as far as
-// that can be told so: the PID of a file that bears the holder's mark, or that
-// names a live process.
-func Peek(path string) Refusal {
-	h := Hold{name: newName(path)}
-	fd, err := h.openRead()
-	if err != nil {
-		return Refusal{}
-	}
-	defer closeFD(fd)
-	pid, _ := readPID(fd)
-	held, owner, _ := marked(fd)
-	if pid == 0 {
-		pid = owner
-	}
-	alive := pid > 0 && unix.Kill(pid, 0) != unix.ESRCH
-	return Refusal{Held: held || alive, PID: pid, Locked: held}
-}
 
 // broken reports whether a test wants the protocol without the named step: the
 // negative control of the tests that would find an overlap.

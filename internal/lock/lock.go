@@ -119,6 +119,8 @@ type meta struct {
 	mode  uint32
 	size  int64
 	mtime time.Time
+	uid   int
+	links uint64
 }
 
 // Bounds of an attempt that fails at once.

@@ -39,3 +39,8 @@ func Peek(string) Refusal { return Refusal{} }
 func (b Birth) Path() string { return b.name.String() }
 
 func (b Birth) Write(int) error { return errors.ErrUnsupported }
+
+func Look(path string) (View, error) {
+	h := Hold{name: name(path)}
+	return View{}, h.unsupported("open")
+}

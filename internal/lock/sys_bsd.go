@@ -62,7 +62,7 @@ func fstat(fd int) (meta, error) {
 }
 
 func bsdMeta(st *unix.Stat_t) meta {
-	return meta{ID{uint64(st.Dev), uint64(st.Ino)}, uint32(st.Mode), st.Size, time.Unix(st.Mtim.Unix())}
+	return meta{ID{uint64(st.Dev), uint64(st.Ino)}, uint32(st.Mode), st.Size, time.Unix(st.Mtim.Unix()), int(st.Uid), uint64(st.Nlink)}
 }
 
 func ofdLock(int) error        { return nil }
@@ -70,3 +70,15 @@ func ofdUnlock(int)            {}
 func waitMark(int, bool) error { return nil }
 
 func marked(int) (held bool, pid int, ok bool) { return false, 0, false }
+
+// probe reports whether fd's file is locked, by locking it for an instant.
+func probe(fd int) (held bool, pid int, ok bool) {
+	switch unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) {
+	case nil:
+		_ = unix.Flock(fd, unix.LOCK_UN)
+		return false, 0, true
+	case unix.EWOULDBLOCK:
+		return true, 0, true
+	}
+	return false, 0, false
+}

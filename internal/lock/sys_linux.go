@@ -183,7 +183,7 @@ func (n name) stat() (meta, error) {
 		}
 		switch e {
 		case 0:
-			return meta{ID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}, uint32(st.Mode), int64(st.Size), time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec))}, nil
+			return meta{ID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}, uint32(st.Mode), int64(st.Size), time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)), int(st.Uid), uint64(st.Nlink)}, nil
 		case unix.EINTR:
 			continue
 		}
@@ -199,7 +199,7 @@ func fstat(fd int) (meta, error) {
 			err = unix.Fstat(fd, &st)
 		}
 		if err != unix.EINTR {
-			return meta{ID{st.Dev, st.Ino}, st.Mode, st.Size, time.Unix(st.Mtim.Unix())}, err
+			return meta{ID{st.Dev, st.Ino}, st.Mode, st.Size, time.Unix(st.Mtim.Unix()), int(st.Uid), uint64(st.Nlink)}, err
 		}
 	}
 }
@@ -252,6 +252,9 @@ func marked(fd int) (held bool, pid int, ok bool) {
 	}
 	return true, max(0, int(lk.Pid)), true
 }
+
+// probe is marked, for those who only look.
+func probe(fd int) (held bool, pid int, ok bool) { return marked(fd) }
 
 // waitMark blocks until nobody has an fcntl lock on fd's file.
 func waitMark(fd int, write bool) error {

@@ -39,3 +39,7 @@ type Opener struct {
 	PID   int
 	Locks []Lock // held through its descriptor, perhaps an inherited one
 }
+
+// A FileID names an inode by what stat(2) says, and by what /proc/locks says,
+// which differs on overlay and btrfs.
+type FileID struct{ Dev, Ino uint64 }

@@ -14,3 +14,13 @@ func sameExe(int, string) bool { return false }
 
 // ReadClock reads the clocks; there is none since boot.
 func ReadClock() Clock { return Clock{Now: time.Now()} }
+
+func Opened(int, FileID) (open bool, locks []Lock, err error) {
+	return false, nil, errors.ErrUnsupported
+}
+
+type LockTable struct{}
+
+func ReadLocks() LockTable           { return LockTable{} }
+func (t LockTable) On(FileID) []Lock { return nil }
+func Openers(FileID) []Opener        { return nil }

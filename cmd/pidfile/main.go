@@ -1,0 +1,79 @@
+// Command pidfile makes sure that one instance of a program runs, and says who
+// it is.
+package main
+
+import (
+	"errors"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes, as documented in every command's help.
+const (
+	exitRunning  = 75  // EX_TEMPFAIL of sysexits.h: try again later
+	exitTimeout  = 124 // these four as in timeout(1), env(1) and nohup(1)
+	exitFailure  = 125
+	exitNotExec  = 126
+	exitNotFound = 127
+)
+
+// An exit ends the command with a code; what there was to say has been said.
+type exit int
+
+func (e exit) Error() string { return "exit" }
+
+func main() { os.Exit(execute(os.Args[1:])) }
+
+// execute runs the command line and returns the exit code.
+func execute(args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.Execute()
+	var code exit
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	}
+	complain(err)
+	return exitFailure
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "pidfile COMMAND",
+		Short: "One instance of a program, and the truth about it",
+		Long: `pidfile makes sure that one instance of a program runs, and says who it is.
+
+A PIDFILE argument with a slash in it or ".pid" at its end is a path. Any other
+word is a name: NAME stands for /run/NAME.pid if you are root, and otherwise for
+$XDG_RUNTIME_DIR/NAME.pid or, without that, a file in a private directory of
+yours under the temporary directory.`,
+		Example: `  pidfile run backup -- rsync -a /home /backup    # at most one at a time
+  pidfile status backup                           # does it run? who is it?`,
+		Version:           version(),
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+	}
+	root.SetVersionTemplate("pidfile {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
+	root.AddCommand(runCommand(), statusCommand())
+	return root
+}
+
+// usage is an error in the command line: nothing has been touched.
+func usage(c *cobra.Command, err error) error {
+	return &hinted{err, "see '" + c.CommandPath() + " --help'"}
+}
+
+// version is the module's, as the go command recorded it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"io"
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"github.com/go-pidfile/pidfile/internal/lock"
+	"github.com/go-pidfile/pidfile/internal/rlimit"
+	"golang.org/x/sys/unix"
+)
+
+// These three are what package syscall calls around its own fork. The runtime
+// keeps them for programs like this one: go.dev/issue/67401.
+
+//go:linkname beforeFork syscall.runtime_BeforeFork
+func beforeFork()
+
+//go:linkname afterFork syscall.runtime_AfterFork
+func afterFork()
+
+//go:linkname afterForkInChild syscall.runtime_AfterForkInChild
+func afterForkInChild()
+
+// What the child failed at, as it tells through the pipe.
+const (
+	stepNone = iota
+	stepWrite
+	stepTruncate
+	stepLink
+	stepInherit
+	stepExec
+)
+
+var steps = [...]string{stepWrite: "write", stepTruncate: "truncate", stepLink: "link", stepInherit: "inherit", stepExec: "exec"}
+
+// A plan is all that the child needs, in a form that takes no allocation, no
+// lock and no deeper stack to use: between fork and exec only this one thread
+// of the runtime exists.
+type plan struct {
+	fd      int
+	link    bool
+	oldSize int64
+	keep    bool
+	nofile  *syscall.Rlimit // as it was before package os raised it
+	report  int             // write end of the pipe, closed by exec
+	pidfile *byte
+	empty   *byte
+	path    *byte
+	argv    **byte
+	envv    **byte
+	shell   *byte  // for a file that execve(2) does not know: a script without #!
+	shArgv  **byte // as execvp(3) runs it
+}
+
+// start forks, and in the child records its PID, shows the file and becomes
+// COMMAND. It returns syscall.EEXIST if somebody else's file was faster.
+func (s *starter) start(b lock.Birth) (pid int, err error) {
+	p := plan{fd: b.FD, link: b.Link, oldSize: b.OldSize, keep: s.inherit}
+	if p.pidfile, err = syscall.BytePtrFromString(b.Path()); err != nil {
+		return 0, err
+	}
+	if p.path, err = syscall.BytePtrFromString(s.path); err != nil {
+		return 0, err
+	}
+	argv, err := syscall.SlicePtrFromStrings(s.argv)
+	if err != nil {
+		return 0, err
+	}
+	envv, err := syscall.SlicePtrFromStrings(s.env)
+	if err != nil {
+		return 0, err
+	}
+	shArgv, err := syscall.SlicePtrFromStrings(append([]string{"sh", s.path}, s.argv[1:]...))
+	if err != nil {
+		return 0, err
+	}
+	p.argv, p.envv, p.shArgv = &argv[0], &envv[0], &shArgv[0]
+	var empty [1]byte
+	shell := []byte("/bin/sh\x00")
+	p.empty, p.shell = &empty[0], &shell[0]
+
+	if rlimit.Known {
+		p.nofile = &rlimit.NoFile
+	}
+
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return 0, os.NewSyscallError("pipe2", err)
+	}
+	p.report = pipe[1]
+	syscall.ForkLock.Lock()
+	pid, errno := forkExec(&p)
+	syscall.ForkLock.Unlock()
+	runtime.KeepAlive(argv)
+	runtime.KeepAlive(envv)
+	runtime.KeepAlive(shArgv)
+	unix.Close(pipe[1])
+	defer unix.Close(pipe[0])
+	if errno != 0 {
+		return 0, os.NewSyscallError("fork", errno)
+	}
+	var said [2]uint32
+	n, err := readFull(pipe[0], (*[8]byte)(unsafe.Pointer(&said))[:])
+	if n == 0 && err == io.EOF {
+		return pid, nil // exec closed the pipe
+	}
+	var status unix.WaitStatus
+	for {
+		if _, err := unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	e := &startError{steps[said[0]], s.path, syscall.Errno(said[1])}
+	if said[0] != stepExec {
+		e.path = b.Path()
+	}
+	if said[0] == stepLink && e.errno == unix.EEXIST {
+		return 0, unix.EEXIST
+	}
+	return pid, e
+}
+
+func readFull(fd int, buf []byte) (n int, err error) {
+	for n < len(buf) {
+		k, err := unix.Read(fd, buf[n:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return n, err
+		}
+		if k == 0 {
+			return n, io.EOF
+		}
+		n += k
+	}
+	return n, nil
+}
+
+// atFDCWD is AT_FDCWD as the kernel takes it.
+const atFDCWD = ^uintptr(0) - 99 // -100
+
+// forkExec returns in the parent only. CLONE_VFORK suspends us until the child
+// has become COMMAND or has ended; its memory is its own copy.
+//
+//go:norace
+//go:noinline
+func forkExec(p *plan) (int, syscall.Errno) {
+	var (
+		text      [32]byte
+		said      [2]uint32
+		r, n, pid uintptr
+		e         syscall.Errno
+	)
+	beforeFork()
+	pid, _, e = syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD)|syscall.CLONE_VFORK, 0, 0, 0, 0, 0)
+	if e != 0 || pid != 0 {
+		afterFork()
+		return int(pid), e
+	}
+
+	// The child. No allocation, no call that may grow the stack.
+	afterForkInChild()
+	pid, _, _ = syscall.RawSyscall(syscall.SYS_GETPID, 0, 0, 0)
+	n = 1
+	for r = pid; r >= 10; r /= 10 {
+		n++
+	}
+	text[n] = '\n'
+	for r = n; r > 0; r-- {
+		text[r-1] = byte('0' + pid%10)
+		pid /= 10
+	}
+	n++
+	said[0] = stepWrite
+	_, _, e = syscall.RawSyscall6(syscall.SYS_PWRITE64, uintptr(p.fd), uintptr(unsafe.Pointer(&text[0])), n, 0, 0, 0)
+	if e == 0 && p.oldSize > int64(n) {
+		said[0] = stepTruncate
+		_, _, e = syscall.RawSyscall(syscall.SYS_FTRUNCATE, uintptr(p.fd), n, 0)
+	}
+	if e == 0 && p.link {
+		said[0] = stepLink
+		_, _, e = syscall.RawSyscall6(syscall.SYS_LINKAT, uintptr(p.fd), uintptr(unsafe.Pointer(p.empty)), atFDCWD, uintptr(unsafe.Pointer(p.pidfile)), unix.AT_EMPTY_PATH, 0)
+		if e == syscall.ENOENT || e == syscall.EINVAL { // before Linux 6.10: see lock.name.link
+			text = [32]byte{'/', 'p', 'r', 'o', 'c', '/', 's', 'e', 'l', 'f', '/', 'f', 'd', '/'}
+			n = 14
+			for r = uintptr(p.fd); r >= 10; r /= 10 {
+				n++
+			}
+			for r = uintptr(p.fd); ; r /= 10 {
+				text[n] = byte('0' + r%10)
+				if n--; r < 10 {
+					break
+				}
+			}
+			_, _, e = syscall.RawSyscall6(syscall.SYS_LINKAT, atFDCWD, uintptr(unsafe.Pointer(&text[0])), atFDCWD, uintptr(unsafe.Pointer(p.pidfile)), unix.AT_SYMLINK_FOLLOW, 0)
+		}
+	}
+	if e == 0 && p.keep {
+		said[0] = stepInherit
+		_, _, e = syscall.RawSyscall(unix.SYS_FCNTL, uintptr(p.fd), syscall.F_SETFD, 0)
+	}
+	if e == 0 {
+		if p.nofile != nil { // a failure leaves COMMAND with a higher limit
+			_, _, _ = syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(p.nofile)), 0, 0, 0)
+		}
+		said[0] = stepExec
+		_, _, e = syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(p.path)), uintptr(unsafe.Pointer(p.argv)), uintptr(unsafe.Pointer(p.envv)))
+		if e == syscall.ENOEXEC {
+			_, _, _ = syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(p.shell)), uintptr(unsafe.Pointer(p.shArgv)), uintptr(unsafe.Pointer(p.envv)))
+		}
+	}
+	said[1] = uint32(e)
+	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, uintptr(p.report), uintptr(unsafe.Pointer(&said[0])), 8)
+	for {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 125, 0, 0)
+	}
+}

@@ -1,0 +1,24 @@
+//go:build !linux
+
+package main
+
+import (
+	"os"
+
+	"github.com/go-pidfile/pidfile/internal/lock"
+)
+
+// start starts COMMAND and then records its PID: for the moment between, the
+// file names the wrapper.
+func (s *starter) start(b lock.Birth) (pid int, err error) {
+	if err := b.Write(os.Getpid()); err != nil {
+		return 0, err
+	}
+	attr := &os.ProcAttr{Env: s.env, Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}
+	p, err := os.StartProcess(s.path, s.argv, attr)
+	if err != nil {
+		return 0, err
+	}
+	b.OldSize = lock.MaxText // ours, maybe longer
+	return p.Pid, b.Write(p.Pid)
+}

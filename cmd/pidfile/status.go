@@ -1,0 +1,115 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/go-pidfile/pidfile"
+	"github.com/spf13/cobra"
+)
+
+// lsb are the exit codes of status for each state, as the Linux Standard Base
+// defines them for init scripts.
+var lsb = map[pidfile.State]int{
+	pidfile.Running: 0,
+	pidfile.Stale:   1,
+	pidfile.Absent:  3,
+	pidfile.Unknown: 4,
+}
+
+func statusCommand() *cobra.Command {
+	var explain, asJSON bool
+	c := &cobra.Command{
+		Use:   "status [flags] PIDFILE...",
+		Short: "Tell whether it runs, and who it is",
+		Long: `Tell the truth about each PIDFILE, in a line each. No lock is taken, so no start
+is hindered.
+
+Exit codes, as for init scripts (LSB); of several the highest:
+  0    running
+  1    not running, but a stale PIDFILE is left
+  3    not running
+  4    unknown: it cannot be told
+  125  the command line is wrong`,
+		Example: `  pidfile status backup
+  pidfile status --explain /run/nginx.pid      # and why we think so`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage(c, fmt.Errorf("status needs PIDFILE"))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			all, err := inspectAll(args)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				printJSON(all)
+			} else {
+				for _, s := range all {
+					printStatus(s, explain)
+				}
+			}
+			worst := 0
+			for _, s := range all {
+				worst = max(worst, lsb[s.State])
+			}
+			if worst != 0 {
+				return exit(worst)
+			}
+			return nil
+		},
+		DisableFlagsInUseLine: true,
+	}
+	c.Flags().BoolVar(&explain, "explain", false, "print the evidence, and every process that has the file open")
+	c.Flags().BoolVar(&asJSON, "json", false, "print an array of objects: path, state, pid, process, locked, evidence")
+	return c
+}
+
+// inspectAll resolves all names before it looks at the first file.
+func inspectAll(args []string) ([]pidfile.Status, error) {
+	paths := make([]string, len(args))
+	for i, arg := range args {
+		var err error
+		if paths[i], err = resolve(arg); err != nil {
+			return nil, err
+		}
+	}
+	all := make([]pidfile.Status, len(paths))
+	for i, path := range paths {
+		all[i], _ = pidfile.Inspect(path) // the error is in the evidence
+	}
+	return all, nil
+}
+
+// printStatus prints a verdict in a line, with its evidence below if asked.
+func printStatus(s pidfile.Status, explain bool) {
+	line := fmt.Sprintf("%s: %s", s.Path, s.State)
+	switch {
+	case s.State == pidfile.Running:
+		line += ", " + who(s)
+	case s.PID != 0:
+		line += fmt.Sprintf(", names PID %d", s.PID)
+	}
+	if (s.State == pidfile.Unknown || s.State == pidfile.Running && s.Process == nil) && !explain {
+		line += ": " + strings.Join(s.Evidence, "; ")
+	}
+	fmt.Println(line)
+	if explain {
+		for _, e := range s.Evidence {
+			fmt.Println("  " + e)
+		}
+	}
+}
+
+// printJSON prints v for programs.
+func printJSON(v any) {
+	e := json.NewEncoder(os.Stdout)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		complain(err)
+	}
+}

@@ -1,0 +1,152 @@
+package main
+
+// All output is here: results go to stdout, everything else to stderr.
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/go-pidfile/pidfile"
+)
+
+// A hinted error knows what helps.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (h *hinted) Error() string { return h.err.Error() }
+func (h *hinted) Unwrap() error { return h.err }
+
+// complain prints an error, and what helps if that is known.
+func complain(err error) {
+	fmt.Fprintf(os.Stderr, "pidfile: error: %v\n", err)
+	var h *hinted
+	if errors.As(err, &h) {
+		fmt.Fprintf(os.Stderr, "pidfile: hint: %s\n", h.hint)
+	}
+}
+
+// note tells something that is no error.
+func note(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "pidfile: "+format+"\n", args...)
+}
+
+// who describes the process behind a PID file for a sentence.
+func who(s pidfile.Status) string {
+	if s.PID == 0 {
+		return "a process that left no PID"
+	}
+	p := s.Process
+	if p == nil {
+		return fmt.Sprintf("PID %d", s.PID)
+	}
+	return fmt.Sprintf("PID %d (%s), %s", s.PID, commandLine(p, 60), since(p.Started))
+}
+
+// commandLine is a process's command line, cut to a width and safe to print.
+func commandLine(p *pidfile.ProcessInfo, width int) string {
+	line := strings.Join(p.Args, " ")
+	if line == "" {
+		line = p.Executable
+	}
+	return fit(printable(line), width)
+}
+
+// printable shows control characters as '?': a command line is its user's text,
+// and must not talk to our terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// fit cuts s to a width.
+func fit(s string, width int) string {
+	if r := []rune(s); width > 0 && len(r) > width {
+		return string(r[:max(width-1, 0)]) + "…"
+	}
+	return s
+}
+
+func since(t time.Time) string { return "for " + age(time.Since(t)) }
+
+// age is a duration in its one or two largest units.
+func age(d time.Duration) string {
+	s := int(max(d, 0).Seconds())
+	switch {
+	case s < 60:
+		return fmt.Sprintf("%ds", s)
+	case s < 3600:
+		return fmt.Sprintf("%dm%02ds", s/60, s%60)
+	case s < 86400:
+		return fmt.Sprintf("%dh%02dm", s/3600, s/60%60)
+	}
+	return fmt.Sprintf("%dd%02dh", s/86400, s/3600%24)
+}
+
+// isTerminal reports whether f is a terminal.
+func isTerminal(f *os.File) bool {
+	fi, err := f.Stat()
+	return err == nil && fi.Mode()&os.ModeCharDevice != 0 && terminal(f.Fd())
+}
+
+// A progress line tells on a terminal, in place, what is waited for. Elsewhere
+// it is nil, and silent. Its methods are for one goroutine at a time.
+type progress struct {
+	text       func(waited time.Duration) string
+	start      time.Time
+	stop, done chan struct{} // nil while nothing is shown
+}
+
+// showProgress shows text(waited) now and every second until End.
+func showProgress(text func(waited time.Duration) string) *progress {
+	if !isTerminal(os.Stderr) {
+		return nil
+	}
+	p := &progress{text: text, start: time.Now()}
+	p.Resume()
+	return p
+}
+
+// Resume shows the line again after End.
+func (p *progress) Resume() {
+	if p == nil || p.stop != nil {
+		return
+	}
+	p.stop, p.done = make(chan struct{}), make(chan struct{})
+	go p.run(p.stop, p.done)
+}
+
+func (p *progress) run(stop, done chan struct{}) {
+	defer close(done)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		width, _ := terminalSize(os.Stderr.Fd())
+		fmt.Fprintf(os.Stderr, "\r%s\x1b[K", fit("pidfile: "+p.text(time.Since(p.start)), width-1))
+		select {
+		case <-tick.C:
+		case <-stop:
+			fmt.Fprint(os.Stderr, "\r\x1b[K")
+			return
+		}
+	}
+}
+
+// End takes the line away.
+func (p *progress) End() {
+	if p == nil || p.stop == nil {
+		return
+	}
+	close(p.stop)
+	<-p.done
+	p.stop = nil
+}

@@ -1,0 +1,22 @@
+package lock
+
+import "time"
+
+// A View is what can be seen of a PID file without taking a lock. (On systems
+// without F_OFD_GETLK a shared lock is taken for an instant.)
+type View struct {
+	ID      ID
+	Mode    uint32 // permission bits
+	UID     int
+	Links   uint64
+	Written time.Time
+	PID     int   // 0 if the text is malformed
+	Empty   bool  // the file has no text at all
+	Denied  error // why the text could not be read, nil if it was
+	// Marked: somebody has the holder's mark or another fcntl lock, and Owner
+	// is the PID of that lock's owner where there is one.
+	Marked bool
+	Owner  int
+	// Blind: this file system or system cannot tell whether it is locked.
+	Blind bool
+}

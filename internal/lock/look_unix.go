@@ -1,0 +1,91 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package lock
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// ReadText returns the beginning of the text of the regular file at path.
+func ReadText(path string) ([]byte, error) {
+	h := Hold{name: newName(path)}
+	fd, err := h.openRead()
+	if err != nil {
+		return nil, err
+	}
+	defer closeFD(fd)
+	buf := make([]byte, MaxText)
+	n, err := pread(fd, buf)
+	if err != nil {
+		return nil, h.pathError("read", err)
+	}
+	return buf[:n], nil
+}
+
+// openRead opens the regular file for reading.
+func (h *Hold) openRead() (int, error) {
+	st, err := h.name.stat()
+	if err != nil {
+		return -1, h.pathError("open", err)
+	}
+	if err := h.regular(st.mode); err != nil {
+		return -1, err
+	}
+	fd, err := h.name.open(false)
+	if err != nil {
+		return -1, h.pathError("open", err)
+	}
+	return fd, nil
+}
+
+// Look looks at the PID file at path. The error says why nothing at all could be
+// seen: it does not exist, or is no regular file.
+func Look(path string) (View, error) {
+	h := Hold{name: newName(path)}
+	fd, err := h.openRead()
+	if err != nil {
+		st, e := h.name.stat()
+		if e != nil || st.mode&unix.S_IFMT != unix.S_IFREG {
+			return View{}, err
+		}
+		v := viewOf(st)
+		v.Denied, v.Blind = err, true
+		return v, nil
+	}
+	defer closeFD(fd)
+	st, err := fstat(fd)
+	if err != nil {
+		return View{}, h.pathError("fstat", err)
+	}
+	v := viewOf(st)
+	var buf [MaxText]byte
+	n, err := pread(fd, buf[:])
+	if err != nil {
+		v.Denied = h.pathError("read", err)
+	}
+	v.PID, _ = ParsePID(buf[:n])
+	v.Empty = n == 0
+	held, owner, ok := probe(fd)
+	v.Marked, v.Owner, v.Blind = held, owner, !ok
+	return v, nil
+}
+
+func viewOf(st meta) View {
+	return View{ID: st.id, Mode: st.mode & 0o7777, UID: st.uid, Links: st.links, Written: st.mtime}
+}
+
+// Peek says, without taking a lock, whether somebody has the file, as far as
+// that can be told so: the PID of a file that bears the holder's mark, or that
+// names a live process.
+func Peek(path string) Refusal {
+	v, err := Look(path)
+	if err != nil {
+		return Refusal{}
+	}
+	pid := v.PID
+	if pid == 0 {
+		pid = v.Owner
+	}
+	alive := pid > 0 && unix.Kill(pid, 0) != unix.ESRCH
+	return Refusal{Held: v.Marked || alive, PID: pid, Locked: v.Marked}
+}

@@ -182,14 +182,9 @@ func (c Config) prepare(path string) (*File, error) {
 	if c.Mode == 0 {
 		f.opts.Mode = 0o644
 	}
-	if len(c.Command) > 0 {
-		command := c.Command
+	if command := c.Command; len(command) > 0 {
 		f.opts.Running = func(pid int, written time.Time) bool {
-			file, err := exec.LookPath(command[0])
-			if err != nil {
-				file = command[0] // its argv[0] can still be compared
-			}
-			return runs(pid, written, proc.Command(file, command))
+			return runs(pid, written, func() proc.Program { return commandProgram(command) })
 		}
 	}
 	f.opts.Publish = lock.Publish
@@ -197,11 +192,19 @@ func (c Config) prepare(path string) (*File, error) {
 	return f, nil
 }
 
-func runsSelf(pid int, written time.Time) bool { return runs(pid, written, proc.Self()) }
+func runsSelf(pid int, written time.Time) bool { return runs(pid, written, proc.Self) }
+
+func commandProgram(command []string) proc.Program {
+	file, err := exec.LookPath(command[0])
+	if err != nil {
+		file = command[0] // its argv[0] can still be compared
+	}
+	return proc.Command(file, command)
+}
 
 // runs is the rule for programs that never lock: process pid, named by a file
-// written then, is running if it lives, may be the writer, and is p.
-func runs(pid int, written time.Time, p proc.Program) bool {
+// written then, is running if it lives, may be the writer, and is the program.
+func runs(pid int, written time.Time, program func() proc.Program) bool {
 	if pid == self {
 		return false
 	}
@@ -209,7 +212,7 @@ func runs(pid int, written time.Time, p proc.Program) bool {
 	if err != nil || i.Hidden || i.Zombie() {
 		return false
 	}
-	return p.Runs(&i) && proc.ReadClock().Judge(i.Start, written) == proc.Existed
+	return proc.ReadClock().Judge(i.Start, written) == proc.Existed && program().Runs(&i)
 }
 
 // A File is a held PID file. Its methods may be called by several goroutines.

@@ -1,6 +1,22 @@
-//go:build !linux
+//go:build !unix
 
 package main
 
-// ended cannot wait here without reaping.
-func ended(int) {}
+import (
+	"os"
+	"syscall"
+)
+
+func reap(pid int) (int, error) {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return 0, err
+	}
+	state, err := p.Wait()
+	if err != nil {
+		return 0, err
+	}
+	return state.ExitCode(), nil
+}
+
+func become(int, string, []string, []string) syscall.Errno { return syscall.EINVAL }

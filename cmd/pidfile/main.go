@@ -1,9 +1,17 @@
+// The start of this program is a good part of what "pidfile run" costs, and one
+// thread does its work: the runtime need not look for the container's CPU limit
+// in /proc and /sys, nor watch it.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command pidfile makes sure that one instance of a program runs, and says who
 // it is.
 package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"runtime/debug"
 
@@ -28,9 +36,7 @@ func main() { os.Exit(execute(os.Args[1:])) }
 
 // execute runs the command line and returns the exit code.
 func execute(args []string) int {
-	root := newRoot()
-	root.SetArgs(args)
-	err := root.Execute()
+	err := dispatch(args)
 	var code exit
 	switch {
 	case err == nil:
@@ -40,6 +46,21 @@ func execute(args []string) int {
 	}
 	complain(err)
 	return exitFailure
+}
+
+// dispatch runs the command that args name.
+func dispatch(args []string) error {
+	// "run" is what scripts and crontabs call a thousand times: it does without
+	// the other commands, which cost it as much as all its own work.
+	if len(args) > 0 && args[0] == "run" {
+		c := runCommand()
+		if c.ParseFlags(args[1:]) == nil && c.ValidateArgs(c.Flags().Args()) == nil {
+			return c.RunE(c, c.Flags().Args())
+		}
+	}
+	root := newRoot() // and this also prints help, and what is wrong
+	root.SetArgs(args)
+	return root.Execute()
 }
 
 func newRoot() *cobra.Command {
@@ -54,20 +75,27 @@ $XDG_RUNTIME_DIR/NAME.pid or, without that, a file in a private directory of
 yours under the temporary directory.`,
 		Example: `  pidfile run backup -- rsync -a /home /backup    # at most one at a time
   pidfile status backup                           # does it run? who is it?`,
-		Version:           version(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
-	root.SetVersionTemplate("pidfile {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
-	root.AddCommand(runCommand(), statusCommand())
+	root.AddCommand(runCommand(), statusCommand(), versionCommand())
 	return root
 }
 
 // usage is an error in the command line: nothing has been touched.
 func usage(c *cobra.Command, err error) error {
 	return &hinted{err, "see '" + c.CommandPath() + " --help'"}
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		Run:   func(*cobra.Command, []string) { fmt.Println("pidfile", version()) },
+	}
 }
 
 // version is the module's, as the go command recorded it.

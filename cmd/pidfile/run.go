@@ -28,12 +28,13 @@ type runner struct {
 	close    bool
 	mode     fs.FileMode
 
-	path     string // of the PID file
-	start    starter
-	pid      int // COMMAND's
-	signals  *signals
-	progress *progress
-	fd       int // the locked descriptor, for --exec
+	path       string // of the PID file
+	start      starter
+	pid        int   // COMMAND's
+	pidfd      int32 // -1 if there is none
+	supervisor *supervisor
+	progress   *progress
+	fd         int // the locked descriptor, for --exec
 }
 
 func runCommand() *cobra.Command {
@@ -149,7 +150,6 @@ func (r *runner) run(name string, command []string) (err error) {
 	if r.become {
 		return r.exec(f)
 	}
-	go r.keep(f)
 	return r.supervise(f)
 }
 
@@ -211,17 +211,19 @@ func (r *runner) publish(b lock.Birth) (int, error) {
 		pid := os.Getpid()
 		return pid, b.Write(pid)
 	}
-	r.signals = catch() // before there is a COMMAND that could miss one
-	r.progress.End()    // COMMAND finds the terminal clean
-	pid, err := r.start.start(b)
+	s, err := newSupervisor()
 	if err != nil {
-		r.signals.giveBack()
-		r.progress.Resume()
-		return pid, err
+		return 0, err
 	}
-	r.pid = pid
-	r.signals.passTo(pid)
-	return pid, nil
+	r.progress.End() // COMMAND finds the terminal clean
+	r.pid, r.pidfd, err = r.start.start(b)
+	if err != nil {
+		s.giveUp()
+		r.progress.Resume()
+		return r.pid, err
+	}
+	r.supervisor = s
+	return r.pid, nil
 }
 
 // refused tells why there is no COMMAND, and with which code to exit.
@@ -267,7 +269,7 @@ func (r *runner) exec(f *pidfile.File) error {
 // supervise waits until COMMAND has ended, and takes the file away while its
 // PID cannot yet be another process's.
 func (r *runner) supervise(f *pidfile.File) error {
-	ended(r.pid)
+	r.supervisor.wait(r.pid, r.pidfd, func() { go r.keep(f) })
 	if err := f.Release(); err != nil {
 		complain(err)
 	}

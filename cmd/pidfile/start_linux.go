@@ -44,8 +44,9 @@ type plan struct {
 	link    bool
 	oldSize int64
 	keep    bool
-	nofile  *syscall.Rlimit // as it was before package os raised it
-	report  int             // write end of the pipe, closed by exec
+	nofile  *syscall.Rlimit             // as it was before package os raised it
+	caught  [len(passed)]syscall.Signal // to be set to their default
+	report  int                         // write end of the pipe, closed by exec
 	pidfile *byte
 	empty   *byte
 	path    *byte
@@ -57,42 +58,44 @@ type plan struct {
 
 // start forks, and in the child records its PID, shows the file and becomes
 // COMMAND. It returns syscall.EEXIST if somebody else's file was faster.
-func (s *starter) start(b lock.Birth) (pid int, err error) {
+func (s *starter) start(b lock.Birth) (pid int, pidfd int32, err error) {
+	pidfd = -1
 	p := plan{fd: b.FD, link: b.Link, oldSize: b.OldSize, keep: s.inherit}
 	if p.pidfile, err = syscall.BytePtrFromString(b.Path()); err != nil {
-		return 0, err
+		return 0, -1, err
 	}
 	if p.path, err = syscall.BytePtrFromString(s.path); err != nil {
-		return 0, err
+		return 0, -1, err
 	}
 	argv, err := syscall.SlicePtrFromStrings(s.argv)
 	if err != nil {
-		return 0, err
+		return 0, -1, err
 	}
 	envv, err := syscall.SlicePtrFromStrings(s.env)
 	if err != nil {
-		return 0, err
+		return 0, -1, err
 	}
 	shArgv, err := syscall.SlicePtrFromStrings(append([]string{"sh", s.path}, s.argv[1:]...))
 	if err != nil {
-		return 0, err
+		return 0, -1, err
 	}
 	p.argv, p.envv, p.shArgv = &argv[0], &envv[0], &shArgv[0]
 	var empty [1]byte
 	shell := []byte("/bin/sh\x00")
 	p.empty, p.shell = &empty[0], &shell[0]
 
+	p.caught = caughtSignals()
 	if rlimit.Known {
 		p.nofile = &rlimit.NoFile
 	}
 
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return 0, os.NewSyscallError("pipe2", err)
+		return 0, -1, os.NewSyscallError("pipe2", err)
 	}
 	p.report = pipe[1]
 	syscall.ForkLock.Lock()
-	pid, errno := forkExec(&p)
+	pid, pidfd, errno := forkExec(&p)
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(argv)
 	runtime.KeepAlive(envv)
@@ -100,12 +103,15 @@ func (s *starter) start(b lock.Birth) (pid int, err error) {
 	unix.Close(pipe[1])
 	defer unix.Close(pipe[0])
 	if errno != 0 {
-		return 0, os.NewSyscallError("fork", errno)
+		return 0, -1, os.NewSyscallError("fork", errno)
 	}
 	var said [2]uint32
 	n, err := readFull(pipe[0], (*[8]byte)(unsafe.Pointer(&said))[:])
 	if n == 0 && err == io.EOF {
-		return pid, nil // exec closed the pipe
+		return pid, pidfd, nil // exec closed the pipe
+	}
+	if pidfd >= 0 {
+		unix.Close(int(pidfd))
 	}
 	var status unix.WaitStatus
 	for {
@@ -118,9 +124,9 @@ func (s *starter) start(b lock.Birth) (pid int, err error) {
 		e.path = b.Path()
 	}
 	if said[0] == stepLink && e.errno == unix.EEXIST {
-		return 0, unix.EEXIST
+		return 0, -1, unix.EEXIST
 	}
-	return pid, e
+	return pid, -1, e
 }
 
 func readFull(fd int, buf []byte) (n int, err error) {
@@ -143,36 +149,44 @@ func readFull(fd int, buf []byte) (n int, err error) {
 // atFDCWD is AT_FDCWD as the kernel takes it.
 const atFDCWD = ^uintptr(0) - 99 // -100
 
-// forkExec returns in the parent only. CLONE_VFORK suspends us until the child
-// has become COMMAND or has ended; its memory is its own copy.
+// forkExec returns in the parent only. The child shares our memory, stack and
+// all, until it has become COMMAND or has ended; we are suspended so long.
 //
 //go:norace
 //go:noinline
-func forkExec(p *plan) (int, syscall.Errno) {
+func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 	var (
-		text      [32]byte
-		said      [2]uint32
-		r, n, pid uintptr
-		e         syscall.Errno
+		text    [32]byte
+		said    [2]uint32
+		fresh   sigaction
+		r, n, c uintptr
+		errno   uintptr
+		i       int
 	)
-	beforeFork()
-	pid, _, e = syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD)|syscall.CLONE_VFORK, 0, 0, 0, 0, 0)
-	if e != 0 || pid != 0 {
+	pidfd = -1
+	beforeFork() // blocks all signals
+	c, errno = vfork(forkFlags, &pidfd)
+	if errno != 0 || c != 0 {
 		afterFork()
-		return int(pid), e
+		return int(c), pidfd, syscall.Errno(errno)
 	}
 
 	// The child. No allocation, no call that may grow the stack.
+	for i = 0; i < len(p.caught); i++ { // what we caught is COMMAND's own, and at its default
+		if p.caught[i] != 0 {
+			_, _, _ = syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(p.caught[i]), uintptr(unsafe.Pointer(&fresh)), 0, 8, 0, 0)
+		}
+	}
 	afterForkInChild()
-	pid, _, _ = syscall.RawSyscall(syscall.SYS_GETPID, 0, 0, 0)
+	c, _, _ = syscall.RawSyscall(syscall.SYS_GETPID, 0, 0, 0)
 	n = 1
-	for r = pid; r >= 10; r /= 10 {
+	for r = c; r >= 10; r /= 10 {
 		n++
 	}
 	text[n] = '\n'
 	for r = n; r > 0; r-- {
-		text[r-1] = byte('0' + pid%10)
-		pid /= 10
+		text[r-1] = byte('0' + c%10)
+		c /= 10
 	}
 	n++
 	said[0] = stepWrite

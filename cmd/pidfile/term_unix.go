@@ -2,11 +2,7 @@
 
 package main
 
-import (
-	"os"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 func terminal(fd uintptr) bool {
 	_, err := unix.IoctlGetWinsize(int(fd), unix.TIOCGWINSZ)
@@ -20,16 +16,4 @@ func terminalSize(fd uintptr) (width, height int) {
 		return 80, 24
 	}
 	return int(ws.Col), int(ws.Row)
-}
-
-// inForeground reports whether we are in the foreground process group of our
-// terminal, so that its keys send signals to us and to COMMAND alike.
-func inForeground() bool {
-	tty, err := os.Open("/dev/tty")
-	if err != nil {
-		return false
-	}
-	defer tty.Close()
-	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
-	return err == nil && group == unix.Getpgrp()
 }

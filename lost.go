@@ -80,8 +80,7 @@ func (w *watch) run(f *File) {
 			n = lock.Watch(f.path)
 			changed = n.Changed()
 		}
-		if !f.ours() { // after the watch is set: no change goes unseen
-			close(w.lost)
+		if !f.check(w) { // after the watch is set: no change goes unseen
 			return
 		}
 		if changed == nil {
@@ -90,9 +89,14 @@ func (w *watch) run(f *File) {
 	}
 }
 
-// ours reports whether the path still names this file with its text.
-func (f *File) ours() bool {
+// check closes w's channel and returns false if the path no longer names this
+// file with its text.
+func (f *File) check(w *watch) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.released || f.hold.Check() != lock.ErrChanged
+	if f.released || f.hold.Check() != lock.ErrChanged {
+		return true
+	}
+	close(w.lost)
+	return false
 }

@@ -271,8 +271,12 @@ func (f *File) Restore() error {
 	if err := f.lost("restore", f.hold.Renew()); err != nil {
 		return err
 	}
-	if f.watch != nil && f.watch.fired() {
+	switch {
+	case f.watch == nil:
+	case f.watch.fired():
 		f.watch = nil
+	default: // it has not noticed yet
+		f.watch.look()
 	}
 	return nil
 }

@@ -150,12 +150,12 @@ func (h *Hold) lockError(err error) error {
 // clears a left-over or only looks.
 func refused(fd int) refusal {
 	pid, _ := readPID(fd)
-	held, owner, ok := marked(fd)
+	held, owner, err := marked(fd)
 	if pid == 0 {
 		pid = owner
 	}
 	doubtful := !held
-	if !ok && pid != 0 {
+	if err != nil && pid != 0 {
 		doubtful = unix.Kill(pid, 0) == unix.ESRCH // the next best
 	}
 	return refusal{Refusal{Held: true, PID: pid, Locked: true}, doubtful}
@@ -191,7 +191,11 @@ func (h *Hold) settle(fd int, write bool, o *Options) (refusal, error) {
 	if err != nil {
 		return refusal{}, h.pathError("read", err)
 	}
-	if held, owner, _ := marked(fd); held {
+	held, owner, err := marked(fd)
+	if err != nil && err != errBlind {
+		return refusal{}, h.pathError("fcntl", err)
+	}
+	if held {
 		if pid == 0 {
 			pid = owner
 		}
@@ -210,18 +214,11 @@ func (h *Hold) settle(fd int, write bool, o *Options) (refusal, error) {
 // replace takes the place of the left-over fd, whose lock we hold: so nobody
 // else can remove it.
 func (h *Hold) replace(fd int, write bool, old meta, o *Options) error {
-	born, st, err := h.unborn(o)
-	if err == nil {
-		if err = h.name.unlink(); err == nil || err == unix.ENOENT {
-			_ = unix.Unlink(spare(h.Path())) // a crash in Record leaves both
-			return h.publish(born, st, o)
-		}
-		closeFD(born)
-		if !denied(err) {
-			return h.pathError("unlink", err)
-		}
+	gone, err := h.reborn(o)
+	if gone && err == errNoBirth {
+		return h.create(o)
 	}
-	if err != errNoBirth && !denied(err) {
+	if gone || err != errNoBirth && !denied(err) && !full(err) {
 		return err
 	}
 	if !write {
@@ -229,6 +226,31 @@ func (h *Hold) replace(fd int, write bool, old meta, o *Options) error {
 	}
 	return h.inPlace(fd, old, o)
 }
+
+// reborn removes the left-over and gives birth to a file in its place. What may
+// fail is done first, so that a failure leaves the left-over as it was.
+func (h *Hold) reborn(o *Options) (gone bool, err error) {
+	fd, st, err := h.unborn(o)
+	if err != nil {
+		return false, err
+	}
+	h.setText(o.PID)
+	if err := pwrite(fd, h.text[:h.n]); err != nil {
+		closeFD(fd)
+		return false, h.pathError("write", err)
+	}
+	st.size = int64(h.n)
+	if err := h.name.unlink(); err != nil && err != unix.ENOENT {
+		closeFD(fd)
+		return false, h.pathError("unlink", err)
+	}
+	_ = unix.Unlink(spare(h.Path())) // a crash in Record leaves both
+	return true, h.publish(fd, st, o)
+}
+
+// full reports whether err says that there is no room for another file: the
+// left-over has its room already.
+func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // denied reports whether err says that we may not change the directory.
 func denied(err error) bool {
@@ -288,7 +310,7 @@ func (h *Hold) createError(err error) error {
 // publish gives the unborn fd its text and its name, and makes it ours.
 // errAgain if somebody else's file has the name.
 func (h *Hold) publish(fd int, st meta, o *Options) error {
-	err := h.write(Birth{FD: fd, name: h.name, Link: true}, o)
+	err := h.write(Birth{FD: fd, name: h.name, Link: true, OldSize: st.size}, o)
 	switch {
 	case err == nil:
 		h.fd, h.id, h.born, h.mode = fd, st.id, true, o.Mode
@@ -301,9 +323,7 @@ func (h *Hold) publish(fd int, st meta, o *Options) error {
 		err = h.named("link", err)
 	}
 	if o.Publish != nil { // it may have failed after the link
-		if there, e := h.name.stat(); e == nil && there.id == st.id {
-			_ = h.name.unlink()
-		}
+		h.unlinkIf(fd)
 	}
 	giveBack(fd)
 	return err
@@ -335,11 +355,18 @@ func (b Birth) finish(text []byte) error {
 	// Text first, cut to length after, and only if there is something to cut:
 	// to empty the file first would show it empty, and costs hundreds of
 	// microseconds on ext4.
+	cut := b.OldSize > int64(len(text))
+	var old [MaxText]byte
+	n := 0
+	if cut {
+		n, _ = pread(b.FD, old[:]) // to be written back; if it cannot be read, so much is lost
+	}
 	if err := pwrite(b.FD, text); err != nil {
 		return &fs.PathError{Op: "write", Path: b.Path(), Err: err}
 	}
-	if b.OldSize > int64(len(text)) {
+	if cut {
 		if err := ftruncate(b.FD, int64(len(text))); err != nil {
+			_ = pwrite(b.FD, old[:n])
 			return &fs.PathError{Op: "truncate", Path: b.Path(), Err: err}
 		}
 	}
@@ -347,6 +374,17 @@ func (b Birth) finish(text []byte) error {
 		return b.name.link(b.FD)
 	}
 	return nil
+}
+
+// unlinkIf removes the file fd if the path names it.
+func (h *Hold) unlinkIf(fd int) {
+	mine, err := fstat(fd)
+	if err != nil {
+		return
+	}
+	if there, err := h.name.stat(); err == nil && there.id == mine.id {
+		_ = h.name.unlink() // the error that brought us here tells more
+	}
 }
 
 // named gives a bare error number the call and the path.
@@ -367,11 +405,14 @@ func (h *Hold) create(o *Options) error {
 		return h.createError(err)
 	}
 	if err := flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		closeFD(fd)
 		if err == unix.EWOULDBLOCK {
+			closeFD(fd)
 			return errAgain // somebody was faster: the file is theirs
 		}
-		return h.lockError(err) // an empty file stays: not ours to remove without its lock
+		// Nobody can lock here, so nobody has taken the file that we made.
+		h.unlinkIf(fd)
+		closeFD(fd)
+		return h.lockError(err)
 	}
 	mine, err := fstat(fd)
 	if err == nil {
@@ -392,7 +433,7 @@ func (h *Hold) create(o *Options) error {
 		return errAgain
 	}
 	if err != nil {
-		_ = h.name.unlink() // ours and empty: the first error tells more
+		h.unlinkIf(fd)
 		giveBack(fd)
 		return h.named("create", err)
 	}
@@ -402,7 +443,7 @@ func (h *Hold) create(o *Options) error {
 // inPlace makes the file fd, whose lock we hold, ours by writing it over.
 func (h *Hold) inPlace(fd int, old meta, o *Options) error {
 	if err := ofdLock(fd); err != nil {
-		if err == unix.EAGAIN || err == unix.EACCES {
+		if held, _, _ := marked(fd); held {
 			return errMarked // a program that locks with fcntl was faster
 		}
 		return h.pathError("fcntl", err)
@@ -513,11 +554,16 @@ func (h *Hold) Record(pid int) error {
 	o := &Options{PID: pid, Mode: h.mode}
 	err := next.birth(o)
 	if err == errAgain { // a crash's: we hold the lock that guards the name
-		_ = next.name.unlink()
-		err = next.birth(o)
+		if err = next.name.unlink(); err == nil {
+			err = next.birth(o)
+		}
 	}
 	if err != nil {
-		return err
+		var e *fs.PathError
+		if errors.As(err, &e) {
+			err = e.Err
+		}
+		return h.pathError("record", err)
 	}
 	if err := retry("rename", func() error { return unix.Rename(next.Path(), h.Path()) }); err != nil {
 		_ = next.Release()

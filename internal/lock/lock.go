@@ -109,6 +109,8 @@ var (
 	errAgain = errors.New("look again")
 	// errMarked: we have flock, but somebody got an fcntl lock first.
 	errMarked = errors.New("locked with fcntl")
+	// errBlind: this system or file system cannot tell about fcntl locks.
+	errBlind = errors.New("cannot tell about locks")
 	// errNoBirth: a file cannot be born locked here, take it in place.
 	errNoBirth = errors.New("no unnamed files here")
 )

@@ -65,8 +65,8 @@ func Look(path string) (View, error) {
 	}
 	v.PID, _ = ParsePID(buf[:n])
 	v.Empty = n == 0
-	held, owner, ok := probe(fd)
-	v.Marked, v.Owner, v.Blind = held, owner, !ok
+	v.Marked, v.Owner, err = probe(fd)
+	v.Blind = err != nil
 	return v, nil
 }
 

@@ -69,16 +69,16 @@ func ofdLock(int) error        { return nil }
 func ofdUnlock(int)            {}
 func waitMark(int, bool) error { return nil }
 
-func marked(int) (held bool, pid int, ok bool) { return false, 0, false }
+func marked(int) (held bool, pid int, err error) { return false, 0, errBlind }
 
 // probe reports whether fd's file is locked, by locking it for an instant.
-func probe(fd int) (held bool, pid int, ok bool) {
+func probe(fd int) (held bool, pid int, err error) {
 	switch unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) {
 	case nil:
 		_ = unix.Flock(fd, unix.LOCK_UN)
-		return false, 0, true
+		return false, 0, nil
 	case unix.EWOULDBLOCK:
-		return true, 0, true
+		return true, 0, nil
 	}
-	return false, 0, false
+	return false, 0, errBlind
 }

@@ -235,26 +235,35 @@ func ofdUnlock(fd int) {
 
 // marked reports whether somebody else has the holder's mark, or any fcntl
 // lock, on fd's file, and the PID of that lock's owner where there is one.
-// Asking takes no lock. ok is false where the system cannot tell.
-func marked(fd int) (held bool, pid int, ok bool) {
+// Asking takes no lock. errBlind where the system cannot tell.
+func marked(fd int) (held bool, pid int, err error) {
 	lk := unix.Flock_t{Type: unix.F_WRLCK}
-	if e := injected("getlk"); e != 0 {
-		return false, 0, false
+	for {
+		err = errnoErr(injected("getlk"))
+		if err == nil {
+			err = unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lk)
+		}
+		switch err {
+		case nil:
+		case unix.EINTR:
+			continue
+		case unix.EINVAL, unix.ENOSYS, unix.EOPNOTSUPP:
+			return false, 0, errBlind
+		default:
+			return false, 0, err
+		}
+		if lk.Type == unix.F_UNLCK {
+			return false, 0, nil
+		}
+		if collides(fd) {
+			return false, 0, errBlind
+		}
+		return true, max(0, int(lk.Pid)), nil
 	}
-	if unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lk) != nil {
-		return false, 0, false
-	}
-	if lk.Type == unix.F_UNLCK {
-		return false, 0, true
-	}
-	if collides(fd) {
-		return false, 0, false
-	}
-	return true, max(0, int(lk.Pid)), true
 }
 
 // probe is marked, for those who only look.
-func probe(fd int) (held bool, pid int, ok bool) { return marked(fd) }
+func probe(fd int) (held bool, pid int, err error) { return marked(fd) }
 
 // waitMark blocks until nobody has an fcntl lock on fd's file.
 func waitMark(fd int, write bool) error {

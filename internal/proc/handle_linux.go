@@ -1,0 +1,147 @@
+package proc
+
+import (
+	"context"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Handle is a process that stays the same whatever becomes of its PID: a
+// pidfd, pidfd_open(2), Linux 5.3. Several goroutines may use it.
+type Handle struct {
+	pid int
+	f   *os.File
+}
+
+// Open returns a handle on process pid, ErrGone if there is none (a zombie is
+// one, a thread that leads no process is none).
+func Open(pid int) (*Handle, error) {
+	if pid <= 0 {
+		return nil, ErrGone
+	}
+	// The flag is for package os: only what does not block can be polled.
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	switch err {
+	case nil:
+		return &Handle{pid, os.NewFile(uintptr(fd), "pidfd")}, nil
+	case unix.ESRCH, unix.ENOENT, unix.EINVAL: // EINVAL, ENOENT: a thread
+		return nil, ErrGone
+	}
+	return nil, os.NewSyscallError("pidfd_open", err)
+}
+
+// PID returns the PID that the process has, or had.
+func (h *Handle) PID() int { return h.pid }
+
+// Close releases the handle.
+func (h *Handle) Close() error { return h.f.Close() }
+
+// with calls f with the descriptor.
+func (h *Handle) with(f func(fd int) error) error {
+	c, err := h.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var ferr error
+	if err := c.Control(func(fd uintptr) { ferr = f(int(fd)) }); err != nil {
+		return err
+	}
+	return ferr
+}
+
+// Signal sends sig, 0 to ask only. ErrGone if the process has been reaped.
+func (h *Handle) Signal(sig syscall.Signal) error {
+	err := h.with(func(fd int) error { return unix.PidfdSendSignal(fd, sig, nil, 0) })
+	if err == unix.ESRCH {
+		return ErrGone
+	}
+	return err
+}
+
+// Unreaped reports whether the process, or its zombie, is still there: until
+// then its PID is nobody else's.
+func (h *Handle) Unreaped() bool {
+	err := h.Signal(0)
+	return err == nil || err == unix.EPERM
+}
+
+// Ended reports whether the process has ended, reaped or not.
+func (h *Handle) Ended() bool {
+	err := h.with(func(fd int) error {
+		if poll(fd, unix.POLLIN, 0) {
+			return ErrGone
+		}
+		return nil
+	})
+	return err != nil
+}
+
+// poll waits up to d for an event on fd; POLLHUP counts always.
+func poll(fd int, events int16, d time.Duration) bool {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: events}}
+	n, err := unix.Poll(fds, int(d.Milliseconds()))
+	return err == nil && n > 0
+}
+
+// reapTime is how long Wait waits for the parent to reap a process that has
+// ended: the kernel tells its status only then.
+const reapTime = 50 * time.Millisecond
+
+// Wait blocks until the process has ended or ctx is done. It sleeps in the
+// runtime's poller. The status is nil where the kernel does not tell it: before
+// Linux 6.15 (PIDFD_INFO_EXIT), or if the process has not been reaped.
+func (h *Handle) Wait(ctx context.Context) (*ExitStatus, error) {
+	var f *os.File // of its own: its deadline is this call's
+	err := h.with(func(fd int) error {
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err == nil {
+			f = os.NewFile(uintptr(dup), "pidfd")
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	c, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var status *ExitStatus
+	err = c.Read(func(fd uintptr) bool {
+		if !poll(int(fd), unix.POLLIN, 0) {
+			return false // the poller calls again when it is readable
+		}
+		poll(int(fd), 0, reapTime) // POLLHUP: reaped, Linux 6.15
+		status = exitStatus(int(fd))
+		return true
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, err
+	}
+	return status, nil
+}
+
+// exitStatus asks the kernel, PIDFD_GET_INFO in ioctl_pidfd(2).
+func exitStatus(fd int) *ExitStatus {
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.PIDFD_GET_INFO, uintptr(unsafe.Pointer(&info)))
+	if e != 0 || info.Mask&unix.PIDFD_INFO_EXIT == 0 {
+		return nil
+	}
+	ws := syscall.WaitStatus(uint32(info.Exit_code))
+	s := &ExitStatus{Code: ws.ExitStatus()}
+	if ws.Signaled() {
+		s.Signal = ws.Signal()
+	}
+	return s
+}

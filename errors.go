@@ -12,6 +12,14 @@ var (
 	// file. The error that matches it is an *AlreadyRunningError.
 	ErrAlreadyRunning = errors.New("already running")
 
+	// ErrNotRunning: nobody has the PID file, so there is nobody to act on.
+	ErrNotRunning = errors.New("not running")
+
+	// ErrUnproven: somebody may have the PID file, but that the process that
+	// it names is the one is not proven, or the file is not to be trusted.
+	// Nothing was done.
+	ErrUnproven = errors.New("not proven")
+
 	// ErrMalformed: the first line of the file is no PID.
 	ErrMalformed = lock.ErrMalformed
 

@@ -104,6 +104,9 @@ type Hold struct {
 // ErrChanged: the path came to name another file, or the text was overwritten.
 var ErrChanged = errors.New("the path no longer names this file")
 
+// ErrHeld: somebody has the file.
+var ErrHeld = errors.New("locked")
+
 var (
 	// errAgain, inside an attempt: the path changed under us, look again.
 	errAgain = errors.New("look again")

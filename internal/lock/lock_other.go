@@ -44,3 +44,8 @@ func Look(path string) (View, error) {
 	h := Hold{name: name(path)}
 	return View{}, h.unsupported("open")
 }
+
+func Remove(path string, _ func(View) error) error {
+	h := Hold{name: name(path)}
+	return h.unsupported("clean")
+}

@@ -53,6 +53,11 @@ func Look(path string) (View, error) {
 		return v, nil
 	}
 	defer closeFD(fd)
+	return h.view(fd)
+}
+
+// view is what can be seen of the open file fd.
+func (h *Hold) view(fd int) (View, error) {
 	st, err := fstat(fd)
 	if err != nil {
 		return View{}, h.pathError("fstat", err)
@@ -88,4 +93,43 @@ func Peek(path string) Refusal {
 	}
 	alive := pid > 0 && unix.Kill(pid, 0) != unix.ESRCH
 	return Refusal{Held: v.Marked || alive, PID: pid, Locked: v.Marked}
+}
+
+// Remove removes the file at path, under its lock, if stale finds nothing
+// against it. A file that somebody has locked is ErrHeld. It does not block.
+func Remove(path string, stale func(View) error) error {
+	h := Hold{name: newName(path)}
+	fd, _, err := h.look()
+	if err == errAgain || err == unix.ENOENT {
+		return h.pathError("open", unix.ENOENT)
+	}
+	if err != nil {
+		return err
+	}
+	defer closeFD(fd)
+	if err := flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if err == unix.EWOULDBLOCK {
+			return h.pathError("flock", ErrHeld)
+		}
+		return h.lockError(err)
+	}
+	defer func() { _ = flock(fd, unix.LOCK_UN) }()
+	v, err := h.view(fd)
+	if err != nil {
+		return err
+	}
+	if there, err := h.name.stat(); err != nil || there.id != v.ID {
+		return h.pathError("clean", ErrHeld) // replaced: somebody has started
+	}
+	if held, _, err := marked(fd); held || err != nil && err != errBlind {
+		return h.pathError("clean", ErrHeld)
+	}
+	if err := stale(v); err != nil {
+		return err
+	}
+	if err := h.name.unlink(); err != nil {
+		return h.pathError("unlink", err)
+	}
+	_ = unix.Unlink(spare(path)) // a crash in Record leaves both
+	return nil
 }

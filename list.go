@@ -1,0 +1,117 @@
+package pidfile
+
+import (
+	"errors"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-pidfile/pidfile/internal/lock"
+	"github.com/go-pidfile/pidfile/internal/proc"
+)
+
+// List inspects every regular file whose name ends in ".pid" below dirs, in
+// lexical order; without dirs below /run and, if that is set, below
+// $XDG_RUNTIME_DIR. Symbolic links are not followed.
+//
+// Each pair is what Inspect would return, judged by the locks as they were when
+// List began. A directory that cannot be read is a pair too: Unknown, its path,
+// and the error. Nothing is fatal.
+func List(dirs ...string) iter.Seq2[Status, error] {
+	if len(dirs) == 0 {
+		dirs = []string{"/run"}
+		// Mostly below /run, where it is met anyway.
+		if own := os.Getenv("XDG_RUNTIME_DIR"); own != "" && !strings.HasPrefix(own, "/run/") {
+			dirs = append(dirs, own)
+		}
+	}
+	return func(yield func(Status, error) bool) {
+		table := proc.ReadLocks()
+		for _, dir := range dirs {
+			if !list(dir, &table, yield) {
+				return
+			}
+		}
+	}
+}
+
+// list lists one directory. It returns false if yield did.
+func list(dir string, table *proc.LockTable, yield func(Status, error) bool) bool {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	more := true
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			s := Status{Path: path, State: Unknown, Evidence: []string{err.Error()}}
+			more = yield(s, err)
+		case d.Type().IsRegular() && strings.HasSuffix(path, ".pid"):
+			j, err := judge(path, table)
+			if j.state == Absent {
+				return nil // gone since
+			}
+			more = yield(j.status(), err)
+		}
+		if !more {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return more
+}
+
+// fresh is how young a file without a PID may be and still be one that somebody
+// is just writing without a lock.
+const fresh = 10 * time.Second
+
+// Clean removes the file at path if it is proven stale, and does it under its
+// lock, so that no start is disturbed. The error, an *fs.PathError or an
+// *AlreadyRunningError, matches
+//   - fs.ErrNotExist if there is no file,
+//   - ErrAlreadyRunning if it is not stale,
+//   - ErrUnproven if that cannot be told, or if its text is no PID and it was
+//     written less than 10 seconds ago: a program that does not lock may be
+//     writing it.
+//
+// Clean does not block.
+func Clean(path string) error {
+	j, err := judge(path, nil)
+	switch {
+	case err != nil:
+		return err
+	case j.state == Absent:
+		return &fs.PathError{Op: "clean", Path: j.path, Err: fs.ErrNotExist}
+	case j.state == Running:
+		return j.running()
+	case j.state == Unknown:
+		return &fs.PathError{Op: "clean", Path: j.path, Err: &evidenceError{ErrUnproven, j.evidence}}
+	}
+	err = lock.Remove(j.path, func(v lock.View) error {
+		under := judgement{path: j.path, view: v}
+		if under.judgeUnlocked(); under.state == Running {
+			return under.running()
+		}
+		if v.PID == 0 && time.Since(v.Written).Abs() < fresh {
+			under.state = Unknown
+			under.say("it was written only just now")
+		}
+		if under.state != Stale {
+			return &fs.PathError{Op: "clean", Path: j.path, Err: &evidenceError{ErrUnproven, under.evidence}}
+		}
+		return nil
+	})
+	if errors.Is(err, lock.ErrHeld) {
+		j.locked = true // since we looked
+		return j.running()
+	}
+	return err
+}
+
+// running is the error for a file that somebody has.
+func (j *judgement) running() error {
+	return &AlreadyRunningError{Path: j.path, PID: j.view.PID, Locked: j.locked}
+}

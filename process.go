@@ -1,0 +1,216 @@
+package pidfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-pidfile/pidfile/internal/proc"
+)
+
+// A Process is the holder of a PID file, pinned: whatever becomes of its PID,
+// its methods act on this process or on none. Several goroutines may use it.
+type Process struct {
+	path   string
+	handle *proc.Handle
+}
+
+// An ExitStatus is how a process ended.
+type ExitStatus = proc.ExitStatus
+
+// Find pins the process that holds the PID file at path, and proves that it
+// does: first the process, by pidfd_open(2), then the proof, so that its PID
+// cannot become another's in between.
+//
+// The errors, all *fs.PathError, match:
+//   - ErrNotRunning if nobody has the file: it does not exist, or is stale
+//     (then ErrMalformed too, if its text is no PID);
+//   - ErrUnproven, with the evidence in the text, if somebody may have it, but
+//     it is not proven that the named process does (a descendant holds the
+//     lock, or a process that is not visible from here, or it cannot be told);
+//     if the process is the calling one; or if the file is not to be trusted.
+//
+// To be trusted, the file must belong to root, to us or to the process's user,
+// and so must its directory; others may write neither the file nor, unless it
+// has the sticky bit, the directory; and the file has one name only (no hard
+// links). PID 1 must be proven by the lock: too many broken files say 1.
+//
+// Find blocks no longer than Inspect does. The Process must be closed. Outside
+// Linux the error matches errors.ErrUnsupported.
+func Find(path string) (*Process, error) {
+	for {
+		first, err := judge(path, nil)
+		if err != nil {
+			return nil, first.refuse(ErrUnproven)
+		}
+		h, err := proc.Open(first.view.PID)
+		if err != nil && err != proc.ErrGone {
+			return nil, &fs.PathError{Op: "find", Path: first.path, Err: err}
+		}
+		if err == proc.ErrGone {
+			if first.state == Running && first.info != nil {
+				continue // it has just ended
+			}
+			return nil, first.refuse(first.why())
+		}
+		j, err := judge(path, nil) // again: now its PID cannot be reused
+		if err == nil && j.view.PID == h.PID() && h.Unreaped() {
+			if why := j.why(); why != nil {
+				h.Close()
+				return nil, j.refuse(why)
+			}
+			return &Process{j.path, h}, nil
+		}
+		h.Close()
+	}
+}
+
+// why returns what speaks against acting on the process, nil if nothing does.
+func (j *judgement) why() error {
+	switch {
+	case j.state == Absent || j.state == Stale:
+		if j.state == Stale && j.view.PID == 0 {
+			return fmt.Errorf("%w: %w", ErrNotRunning, ErrMalformed)
+		}
+		return ErrNotRunning
+	case j.state != Running || j.info == nil:
+		return ErrUnproven
+	case j.info.PID == self:
+		j.say("it is this process itself")
+		return ErrUnproven
+	case j.info.PID == 1 && !j.proven:
+		j.say("PID 1 is not believed without the lock")
+		return ErrUnproven
+	}
+	if doubt := j.distrust(); doubt != "" {
+		j.say("%s", doubt)
+		return ErrUnproven
+	}
+	return nil
+}
+
+// distrust says why the file may have been written by somebody who wants the
+// process harmed, "" if it cannot.
+func (j *judgement) distrust() string {
+	trusted := func(uid int) bool { return uid == 0 || uid == os.Geteuid() || uid == j.info.UID }
+	v := &j.view
+	switch {
+	case !trusted(v.UID):
+		return fmt.Sprintf("the file belongs to UID %d, who is neither root, nor us, nor the process's user", v.UID)
+	case v.Mode&0o002 != 0:
+		return fmt.Sprintf("everybody may write the file (mode %04o)", v.Mode)
+	case v.Links != 1:
+		return fmt.Sprintf("the file has %d names (hard links)", v.Links)
+	}
+	dir := filepath.Dir(j.path)
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Sprintf("its directory cannot be examined: %v", err)
+	}
+	uid := owner(fi)
+	switch {
+	case !trusted(uid):
+		return fmt.Sprintf("the directory %s belongs to UID %d, who is neither root, nor us, nor the process's user", dir, uid)
+	case fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0:
+		return fmt.Sprintf("everybody may write the directory %s, which has no sticky bit", dir)
+	}
+	return ""
+}
+
+// refuse is the error of a Find that gives nothing, with the evidence.
+func (j *judgement) refuse(why error) error {
+	return &fs.PathError{Op: "find", Path: j.path, Err: &evidenceError{why, j.evidence}}
+}
+
+type evidenceError struct {
+	why      error
+	evidence []string
+}
+
+func (e *evidenceError) Error() string { return e.why.Error() + ": " + strings.Join(e.evidence, "; ") }
+func (e *evidenceError) Unwrap() error { return e.why }
+
+// PID returns the PID that the process has, or had.
+func (p *Process) PID() int { return p.handle.PID() }
+
+// Signal sends a signal to the process, and to no other one that may have its
+// PID by now. It does not block. The error matches ErrNotRunning if the process
+// has been reaped, syscall.EPERM if we may not signal it, and ErrUnsupported if
+// sig is no signal of this system. Signal 0 sends nothing, and only asks.
+func (p *Process) Signal(sig os.Signal) error {
+	s, ok := sig.(syscall.Signal)
+	if !ok {
+		return p.wrap("signal", errors.ErrUnsupported)
+	}
+	return p.wrap("signal", p.handle.Signal(s))
+}
+
+func (p *Process) wrap(op string, err error) error {
+	switch err {
+	case nil:
+		return nil
+	case proc.ErrGone:
+		err = ErrNotRunning
+	}
+	return &fs.PathError{Op: op, Path: p.path, Err: err}
+}
+
+// Wait blocks until the process has ended or ctx is done, without polling. Then
+// it returns its exit status where the kernel tells it for a process that is not
+// our child (Linux 6.15), once its parent has reaped it; Wait gives the parent
+// 50 ms for that. Elsewhere the status is nil.
+func (p *Process) Wait(ctx context.Context) (*ExitStatus, error) {
+	status, err := p.handle.Wait(ctx)
+	if err != nil {
+		return nil, p.wrap("wait", err)
+	}
+	return status, nil
+}
+
+// Stop asks the process to end with TERM (and CONT, for it may be stopped), and
+// kills it with KILL if it has not ended after grace; a grace of 0 kills at
+// once. It blocks until the process has ended or ctx is done: then its error
+// matches ctx.Err(), and the process may still run. Like a supervisor, Stop says
+// nothing about a successor that takes the file afterwards: ask Inspect.
+func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
+	if p.handle.Ended() {
+		return nil
+	}
+	if grace > 0 {
+		err := p.Signal(syscall.SIGTERM)
+		if err == nil {
+			err = p.Signal(sigCont)
+		}
+		if err != nil {
+			return ended(err)
+		}
+		soft, cancel := context.WithTimeout(ctx, grace)
+		_, err = p.Wait(soft)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	if err := p.Signal(syscall.SIGKILL); err != nil {
+		return ended(err)
+	}
+	_, err := p.Wait(ctx)
+	return err
+}
+
+// ended is err, but for a process that ended by itself.
+func ended(err error) error {
+	if errors.Is(err, ErrNotRunning) {
+		return nil
+	}
+	return err
+}
+
+// Close releases the process, which runs on. A second call returns an error.
+func (p *Process) Close() error { return p.handle.Close() }

@@ -45,8 +45,9 @@ func must(b testing.TB, err error) {
 
 // compare times batches of ours and of the floor in turns. ns/op is both
 // together; ours-ns/op and x-floor are what counts.
-func compare(b *testing.B, ours, floor func()) {
-	const batch = 100
+func compare(b *testing.B, ours, floor func()) { compareN(b, 100, ours, floor) }
+
+func compareN(b *testing.B, batch int, ours, floor func()) {
 	timed := func(f func()) time.Duration {
 		start := time.Now()
 		for range batch {
@@ -61,7 +62,7 @@ func compare(b *testing.B, ours, floor func()) {
 	b.ResetTimer()
 	for i := 0; i < b.N; i += batch {
 		a, z := timed(ours), timed(floor)
-		mine = append(mine, float64(a)/batch)
+		mine = append(mine, float64(a)/float64(batch))
 		ratios = append(ratios, float64(a)/float64(z))
 	}
 	slices.Sort(mine)

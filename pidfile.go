@@ -101,7 +101,9 @@ func (c Config) Acquire(path string) (*File, error) {
 // AcquireContext is like Acquire, but blocks until the file is free or ctx is
 // done. It blocks in the kernel and uses no CPU meanwhile; however many wait
 // in this process on one path, one thread does. Among waiting processes the
-// kernel's queue decides, roughly first come, first served.
+// kernel's queue decides, roughly first come, first served. A waiter waits for
+// the holder that it found: if that one's file is removed by hand, it waits until
+// that holder has ended all the same, and then for whoever came after it.
 //
 // If ctx ends first, which is noticed at once, the error matches both ctx.Err()
 // and ErrAlreadyRunning. If ctx is already done, nothing is taken or waited for.

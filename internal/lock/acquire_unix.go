@@ -240,11 +240,13 @@ func (h *Hold) reborn(o *Options) (gone bool, err error) {
 		return false, h.pathError("write", err)
 	}
 	st.size = int64(h.n)
+	// A crash in Record leaves both names. The spare one goes first, while the
+	// lock on the left-over still guards it.
+	_ = unix.Unlink(spare(h.Path()))
 	if err := h.name.unlink(); err != nil && err != unix.ENOENT {
 		closeFD(fd)
 		return false, h.pathError("unlink", err)
 	}
-	_ = unix.Unlink(spare(h.Path())) // a crash in Record leaves both
 	return true, h.publish(fd, st, o)
 }
 

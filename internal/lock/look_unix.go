@@ -127,9 +127,9 @@ func Remove(path string, stale func(View) error) error {
 	if err := stale(v); err != nil {
 		return err
 	}
+	_ = unix.Unlink(spare(path)) // a crash in Record leaves both; this first: see reborn
 	if err := h.name.unlink(); err != nil {
 		return h.pathError("unlink", err)
 	}
-	_ = unix.Unlink(spare(path)) // a crash in Record leaves both
 	return nil
 }

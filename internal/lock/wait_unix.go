@@ -15,6 +15,7 @@ import (
 // what it gets then it gives back, unless somebody waits again by then.
 type queue struct {
 	path    string
+	on      ID // the inode that it is blocked on
 	waiters []*waiter
 }
 
@@ -38,7 +39,7 @@ func (h *Hold) Wait(ctx context.Context, o *Options) error {
 		return err
 	}
 	w := &waiter{h: h, o: o, done: make(chan error, 1)}
-	q := join(h.Path(), w)
+	q := join(h, w)
 	select {
 	case err := <-w.done:
 		return err
@@ -53,17 +54,32 @@ func (h *Hold) Wait(ctx context.Context, o *Options) error {
 	return ctx.Err()
 }
 
-func join(path string, w *waiter) *queue {
+// join puts w into the queue for h's path. A queue that is blocked on a file
+// that is no longer there waits for somebody who has nothing to do with w: it
+// keeps its waiters, if it has any, and w starts another.
+func join(h *Hold, w *waiter) *queue {
+	there, err := h.name.stat()
+	path := h.Path()
 	queues.Lock()
 	defer queues.Unlock()
 	q := queues.m[path]
-	if q == nil {
+	if q == nil || err == nil && q.on != there.id && q.on != (ID{}) {
 		q = &queue{path: path}
 		queues.m[path] = q
 		go q.serve()
 	}
 	q.waiters = append(q.waiters, w)
 	return q
+}
+
+// blocks notes what the queue is about to block on.
+func (q *queue) blocks(fd int) {
+	st, err := fstat(fd)
+	queues.Lock()
+	defer queues.Unlock()
+	if q.on = (ID{}); err == nil {
+		q.on = st.id
+	}
 }
 
 // leave takes w out of the queue, unless it is w's turn.
@@ -85,7 +101,9 @@ func (q *queue) next() *waiter {
 	queues.Lock()
 	defer queues.Unlock()
 	if len(q.waiters) == 0 {
-		delete(queues.m, q.path)
+		if queues.m[q.path] == q {
+			delete(queues.m, q.path)
+		}
 		return nil
 	}
 	w := q.waiters[0]
@@ -111,6 +129,7 @@ func (q *queue) serve() {
 	for {
 		fd, write, err := h.look()
 		if err == nil {
+			q.blocks(fd)
 			if err = flock(fd, unix.LOCK_EX); err != nil { // blocks
 				closeFD(fd)
 				fd, err = -1, h.lockError(err)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -219,55 +220,27 @@ func (j *judgement) judgeLocked(id proc.FileID, locks []proc.Lock) (unproven boo
 
 // proof says why i is the holder, "" if that is not proven.
 func (j *judgement) proof(i *proc.Info, id proc.FileID, locks []proc.Lock) string {
-	if holds(i.PID, id) {
+	if proc.Holds(i.PID, id) {
 		return fmt.Sprintf("PID %d has the file open with the lock", i.PID)
 	}
 	if proc.ReadClock().Judge(i.Start, j.view.Written) != proc.Existed {
 		return "" // whoever took the lock or was started under it, it was not this process
 	}
 	took := func(pid int) bool {
-		for _, l := range locks {
-			if l.Write && l.PID == pid {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(locks, func(l proc.Lock) bool { return l.Write && l.PID == pid })
 	}
 	switch {
 	case took(i.PID):
 		return fmt.Sprintf("PID %d took the lock", i.PID)
-	case i.PPID > 1 && (holds(i.PPID, id) || took(i.PPID)):
+	case i.PPID > 1 && (proc.Holds(i.PPID, id) || took(i.PPID)):
 		return fmt.Sprintf("PID %d is a child of PID %d, which holds the lock", i.PID, i.PPID)
 	}
 	return ""
 }
 
-// holds reports whether pid has id open with a lock on it.
-func holds(pid int, id proc.FileID) bool {
-	_, locks, err := proc.Opened(pid, id)
-	if err != nil {
-		return false // not to be seen is not proven
-	}
-	for _, l := range locks {
-		if l.Write {
-			return true
-		}
-	}
-	return false
-}
-
 // holders returns the visible processes that hold a lock on id.
 func holders(id proc.FileID) []proc.Opener {
-	var who []proc.Opener
-	for _, o := range proc.Openers(id) {
-		for _, l := range o.Locks {
-			if l.Write {
-				who = append(who, o)
-				break
-			}
-		}
-	}
-	return who
+	return slices.DeleteFunc(proc.Openers(id), func(o proc.Opener) bool { return !o.Writes() })
 }
 
 // name describes a process in a few words.
@@ -343,4 +316,32 @@ func (j *judgement) judgeAge(i *proc.Info) {
 		later := clock.StartTime(i.Start).Sub(j.view.Written).Round(time.Second)
 		j.say("%s is alive, but started %v after the file was written: the PID was reused", name(i.PID), later)
 	}
+}
+
+// An Opener is a process that has a PID file open.
+type Opener struct {
+	Process *ProcessInfo `json:"process"`
+	// Holds is true if one of its descriptors has the lock, which it took
+	// itself or inherited: as long as it keeps that open, the file is held.
+	Holds bool `json:"holds"`
+}
+
+// Openers returns the processes that have the PID file at path open, as far as
+// we may see them (root sees all of its PID namespace's), in the order of their
+// PIDs. It looks through all of /proc, so it is slow; outside Linux it returns
+// none. It tells who keeps a file locked that nobody seems to hold.
+func Openers(path string) ([]Opener, error) {
+	view, err := lock.Look(path)
+	if err != nil {
+		return nil, err
+	}
+	var all []Opener
+	for _, o := range proc.Openers(proc.FileID(view.ID)) {
+		i, err := proc.Lookup(o.PID)
+		if err != nil || i.Hidden {
+			continue // ended since
+		}
+		all = append(all, Opener{describe(&i), o.Writes()})
+	}
+	return all, nil
 }

@@ -80,7 +80,8 @@ yours under the temporary directory.`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
-	root.AddCommand(runCommand(), statusCommand(), versionCommand())
+	root.AddCommand(runCommand(), statusCommand(), stopCommand(), signalCommand(), waitCommand(),
+		listCommand(), cleanCommand(), doctorCommand(), otherProcess(), versionCommand())
 	return root
 }
 

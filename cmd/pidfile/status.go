@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/go-pidfile/pidfile"
@@ -35,12 +37,7 @@ Exit codes, as for init scripts (LSB); of several the highest:
   125  the command line is wrong`,
 		Example: `  pidfile status backup
   pidfile status --explain /run/nginx.pid      # and why we think so`,
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usage(c, fmt.Errorf("status needs PIDFILE"))
-			}
-			return nil
-		},
+		Args: atLeastOne("status"),
 		RunE: func(c *cobra.Command, args []string) error {
 			all, err := inspectAll(args)
 			if err != nil {
@@ -71,12 +68,9 @@ Exit codes, as for init scripts (LSB); of several the highest:
 
 // inspectAll resolves all names before it looks at the first file.
 func inspectAll(args []string) ([]pidfile.Status, error) {
-	paths := make([]string, len(args))
-	for i, arg := range args {
-		var err error
-		if paths[i], err = resolve(arg); err != nil {
-			return nil, err
-		}
+	paths, err := resolveAll(args)
+	if err != nil {
+		return nil, err
 	}
 	all := make([]pidfile.Status, len(paths))
 	for i, path := range paths {
@@ -98,10 +92,32 @@ func printStatus(s pidfile.Status, explain bool) {
 		line += ": " + strings.Join(s.Evidence, "; ")
 	}
 	fmt.Println(line)
-	if explain {
-		for _, e := range s.Evidence {
-			fmt.Println("  " + e)
+	if !explain {
+		return
+	}
+	for _, e := range s.Evidence {
+		fmt.Println("  " + e)
+	}
+	printOpeners(s)
+}
+
+// printOpeners prints every process that has the file open: a lock that is kept
+// by a stray child is found so.
+func printOpeners(s pidfile.Status) {
+	openers, err := pidfile.Openers(s.Path)
+	if err != nil {
+		return // the evidence says why
+	}
+	for _, o := range openers {
+		p := o.Process
+		role := "has it open, without the lock"
+		switch {
+		case o.Holds && p.PID == s.PID:
+			role = "holder"
+		case o.Holds:
+			role = "has the lock too (the wrapper, or it was inherited)"
 		}
+		fmt.Printf("  PID %d, %s, %s: %s\n", p.PID, cmp.Or(p.User, strconv.Itoa(p.UID)), role, commandLine(p, 60))
 	}
 }
 

@@ -49,3 +49,8 @@ func Remove(path string, _ func(View) error) error {
 	h := Hold{name: name(path)}
 	return h.unsupported("clean")
 }
+
+func WaitFree(_ context.Context, path string) error {
+	h := Hold{name: name(path)}
+	return h.unsupported("wait")
+}

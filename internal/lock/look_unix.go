@@ -3,6 +3,9 @@
 package lock
 
 import (
+	"context"
+	"errors"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -132,4 +135,33 @@ func Remove(path string, stale func(View) error) error {
 		return h.pathError("unlink", err)
 	}
 	return nil
+}
+
+// WaitFree blocks until nobody has the file that is at path now locked, or ctx
+// is done. It takes a shared lock for an instant at the end.
+func WaitFree(ctx context.Context, path string) error {
+	h := Hold{name: newName(path)}
+	fd, err := h.openRead()
+	if err != nil {
+		if errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { // left blocked in the kernel if ctx ends first: harmless
+		defer closeFD(fd)
+		err := flock(fd, unix.LOCK_SH)
+		if err == nil {
+			_ = flock(fd, unix.LOCK_UN)
+			err = waitMark(fd, false)
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -66,6 +66,24 @@ func Watch(path string) *Notice {
 	}
 	// Without its directory's name the file is noticed all the same.
 	_, _ = unix.InotifyAddWatch(in, filepath.Dir(path), unix.IN_MOVE_SELF|unix.IN_DELETE_SELF)
+	return newNotice(in)
+}
+
+// WatchDir asks for a Notice about new and changed files in a directory. It
+// returns nil where none can be had.
+func WatchDir(dir string) *Notice {
+	in, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil
+	}
+	if _, err := unix.InotifyAddWatch(in, dir, unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_MODIFY|unix.IN_ONLYDIR); err != nil {
+		closeFD(in)
+		return nil
+	}
+	return newNotice(in)
+}
+
+func newNotice(in int) *Notice {
 	n := &Notice{os.NewFile(uintptr(in), "inotify"), make(chan struct{}, 1)}
 	go n.run()
 	return n

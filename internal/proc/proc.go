@@ -7,6 +7,7 @@ package proc
 
 import (
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -38,6 +39,20 @@ type Lock struct {
 type Opener struct {
 	PID   int
 	Locks []Lock // held through its descriptor, perhaps an inherited one
+}
+
+// Writes reports whether one of the locks is exclusive: that of a holder.
+func (o *Opener) Writes() bool { return exclusive(o.Locks) }
+
+func exclusive(locks []Lock) bool {
+	return slices.ContainsFunc(locks, func(l Lock) bool { return l.Write })
+}
+
+// Holds reports whether pid has the file open with an exclusive lock on it. What
+// may not be seen is not so.
+func Holds(pid int, id FileID) bool {
+	_, locks, err := Opened(pid, id)
+	return err == nil && exclusive(locks)
 }
 
 // A FileID names an inode by what stat(2) says, and by what /proc/locks says,

@@ -1,0 +1,414 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/go-pidfile/pidfile"
+	"github.com/spf13/cobra"
+)
+
+// An outcome is what became of one PIDFILE in stop, signal, wait or clean.
+type outcome struct {
+	Path   string `json:"path"`
+	PID    int    `json:"pid,omitempty"`
+	Result string `json:"result"`
+	Error  string `json:"error,omitempty"`
+	code   int
+}
+
+// Exit codes of the commands that act on a holder.
+const (
+	exitStillRuns  = 1
+	exitNotRunning = 3
+	exitUnproven   = 4
+)
+
+// each does act for every PIDFILE at once, while a terminal shows text, if any;
+// prints the outcomes in their order, and returns the highest exit code.
+func each(args []string, asJSON bool, text func(time.Duration) string, act func(path string) outcome) error {
+	paths, err := resolveAll(args)
+	if err != nil {
+		return err
+	}
+	var line *progress
+	if text != nil {
+		line = showProgress(text)
+	}
+	all := make([]outcome, len(paths))
+	var wg sync.WaitGroup
+	for i, path := range paths {
+		wg.Go(func() { all[i] = act(path) })
+	}
+	wg.Wait()
+	line.End()
+	return report(all, asJSON)
+}
+
+// report prints what was done to stdout, and what was not to stderr.
+func report(all []outcome, asJSON bool) error {
+	worst := 0
+	for _, o := range all {
+		worst = max(worst, o.code)
+		switch {
+		case o.Error != "":
+			complain(errors.New(o.Error))
+		case !asJSON:
+			fmt.Printf("%s: %s\n", o.Path, o.Result)
+		}
+	}
+	if asJSON {
+		printJSON(all)
+	}
+	if worst != 0 {
+		return exit(worst)
+	}
+	return nil
+}
+
+func resolveAll(args []string) ([]string, error) {
+	paths := make([]string, len(args))
+	for i, arg := range args {
+		var err error
+		if paths[i], err = resolve(arg); err != nil {
+			return nil, err
+		}
+	}
+	return paths, nil
+}
+
+// find pins the holder, or says in the outcome why there is none to act on.
+func find(path string) (*pidfile.Process, outcome) {
+	p, err := pidfile.Find(path)
+	switch {
+	case err == nil:
+		return p, outcome{Path: path, PID: p.PID()}
+	case errors.Is(err, pidfile.ErrNotRunning):
+		return nil, outcome{Path: path, Result: "not running", code: exitNotRunning}
+	}
+	return nil, refusal(path, err)
+}
+
+// refusal is the outcome of an error: nothing was done.
+func refusal(path string, err error) outcome {
+	o := outcome{Path: path, Result: "nothing was sent", Error: err.Error(), code: exitUnproven}
+	var perr *fs.PathError
+	if errors.As(err, &perr) {
+		o.Error = fmt.Sprintf("%s: %v; nothing was sent", perr.Path, perr.Err)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		o.code = exitFailure
+	}
+	return o
+}
+
+func stopCommand() *cobra.Command {
+	var (
+		timeout        string
+		noKill, asJSON bool
+	)
+	c := &cobra.Command{
+		Use:   "stop [flags] PIDFILE...",
+		Short: "Stop it, and wait until it is gone",
+		Long: `Send TERM to the process that provably holds PIDFILE, wait until it has ended, and
+send KILL if it has not after 10 seconds (-t). Several are stopped at once.
+
+Only a proven holder is signalled, through a handle that PID reuse cannot fool.
+
+Exit codes; of several the highest:
+  0    it has ended, or was not running
+  1    it still runs
+  4    not proven to be the holder: nothing was sent`,
+		Example: `  pidfile stop backup
+  pidfile stop -t 1m --no-kill /run/db.pid    # never KILL; exit 1 if it still runs`,
+		Args: atLeastOne("stop"),
+		RunE: func(c *cobra.Command, args []string) error {
+			grace, err := parseDuration(timeout)
+			if err != nil {
+				return usage(c, fmt.Errorf("--timeout: %w", err))
+			}
+			s := &stopper{grace: grace, kill: !noKill, start: time.Now(), pending: map[string]int{}}
+			return each(args, asJSON, s.text, s.stop)
+		},
+		DisableFlagsInUseLine: true,
+	}
+	f := c.Flags()
+	f.StringVarP(&timeout, "timeout", "t", "10s", "send KILL after that long; 0 sends it at once")
+	f.BoolVar(&noKill, "no-kill", false, "never send KILL; give up after the timeout")
+	f.BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
+	return c
+}
+
+// A stopper stops several holders at once and tells what it waits for.
+type stopper struct {
+	grace time.Duration
+	kill  bool
+	start time.Time
+
+	mu      sync.Mutex
+	pending map[string]int // path: PID
+}
+
+func (s *stopper) stop(path string) outcome {
+	p, o := find(path)
+	if p == nil {
+		if o.code == exitNotRunning {
+			o.code = 0 // that is what was wanted
+		}
+		return o
+	}
+	defer p.Close()
+	s.waitFor(path, p.PID())
+	defer s.waitFor(path, 0)
+	start := time.Now()
+	how, err := s.end(p)
+	took := time.Since(start).Round(10 * time.Millisecond)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		o.Result, o.code = "still running", exitStillRuns
+		o.Error = fmt.Sprintf("%s: PID %d still runs after %v", path, o.PID, s.grace)
+	case err != nil:
+		o.Result, o.code = "failed", exitUnproven
+		o.Error = err.Error()
+	default:
+		o.Result = fmt.Sprintf("PID %d stopped (%s, %v)", o.PID, how, took)
+		if next, err := pidfile.Inspect(path); err == nil && next.State == pidfile.Running && next.PID != o.PID {
+			o.Result += fmt.Sprintf("; PID %d has taken its place", next.PID)
+		}
+	}
+	return o
+}
+
+// end ends p and says with which signal.
+func (s *stopper) end(p *pidfile.Process) (string, error) {
+	if s.kill && s.grace == 0 {
+		return "KILL", p.Stop(context.Background(), 0)
+	}
+	// TERM first. Stop would do both, but not tell whether it had to kill.
+	if err := terminate(p); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.grace)
+	defer cancel()
+	_, err := p.Wait(ctx)
+	if err == nil || !s.kill || !errors.Is(err, context.DeadlineExceeded) {
+		return "TERM", err
+	}
+	return "KILL", p.Stop(context.Background(), 0)
+}
+
+// terminate sends TERM, and CONT since a stopped process would not see it. One
+// that has ended meanwhile is fine.
+func terminate(p *pidfile.Process) error {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, sigCont} {
+		if err := p.Signal(sig); err != nil {
+			if errors.Is(err, pidfile.ErrNotRunning) {
+				return nil
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stopper) waitFor(path string, pid int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if pid == 0 {
+		delete(s.pending, path)
+	} else {
+		s.pending[path] = pid
+	}
+}
+
+// text is the line that a terminal shows while we wait.
+func (s *stopper) text(waited time.Duration) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var pids []string
+	for _, pid := range s.pending {
+		pids = append(pids, strconv.Itoa(pid))
+	}
+	if len(pids) == 0 {
+		return "stopping"
+	}
+	text := "waiting for PID " + strings.Join(pids, ", ") + " to end"
+	left := (s.grace - waited).Round(time.Second)
+	switch {
+	case s.kill && left > 0:
+		text += fmt.Sprintf(", KILL in %v", left)
+	case s.kill:
+		text += ", KILL sent"
+	default:
+		text += fmt.Sprintf(", giving up in %v", max(left, 0))
+	}
+	return text
+}
+
+func signalCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "signal [flags] SIGNAL PIDFILE...",
+		Short: "Send it a signal",
+		Long: `Send SIGNAL (HUP, SIGHUP or 1) to the process that provably holds PIDFILE.
+
+Exit codes; of several the highest:
+  0    sent
+  3    not running
+  4    not proven to be the holder: nothing was sent
+  125  the command line is wrong`,
+		Example: `  pidfile signal HUP /run/nginx.pid
+  pidfile signal USR1 backup`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return usage(c, errors.New("signal needs SIGNAL and PIDFILE"))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			sig, err := parseSignal(args[0])
+			if err != nil {
+				return usage(c, err)
+			}
+			return each(args[1:], asJSON, nil, func(path string) outcome {
+				p, o := find(path)
+				if p == nil {
+					return o
+				}
+				defer p.Close()
+				switch err := p.Signal(sig); {
+				case errors.Is(err, pidfile.ErrNotRunning):
+					o.Result, o.code = "not running", exitNotRunning
+				case err != nil:
+					return refusal(path, err)
+				default:
+					o.Result = fmt.Sprintf("sent %s to PID %d", strings.ToUpper(args[0]), o.PID)
+				}
+				return o
+			})
+		},
+		DisableFlagsInUseLine: true,
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
+	return c
+}
+
+func waitCommand() *cobra.Command {
+	var (
+		timeout               string
+		exitCode, run, asJSON bool
+	)
+	c := &cobra.Command{
+		Use:   "wait [flags] PIDFILE...",
+		Short: "Wait until it has ended, or runs",
+		Long: `Wait until the holder of each PIDFILE has ended; at once if there is none. Nothing
+is polled: the kernel wakes us.
+
+Exit codes; of several the highest:
+  0    it has ended, or, with --running, it runs
+  124  the wait ran out
+  4    it cannot be told whether it runs
+  with --exit-code (one PIDFILE): as it exited, 128+N if signal N ended it, 125 if
+  the kernel does not tell (before Linux 6.15)`,
+		Example: `  pidfile wait -t 5m backup && echo done
+  pidfile wait --running -t 30s /run/db.pid     # until it has started`,
+		Args: atLeastOne("wait"),
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx := context.Background()
+			if c.Flags().Changed("timeout") {
+				d, err := parseDuration(timeout)
+				if err != nil {
+					return usage(c, fmt.Errorf("--timeout: %w", err))
+				}
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, d)
+				defer cancel()
+			}
+			if exitCode && (len(args) != 1 || run) {
+				return usage(c, errors.New("--exit-code is for one PIDFILE, and not with --running"))
+			}
+			what := "to end"
+			if run {
+				what = "to run"
+			}
+			text := func(waited time.Duration) string {
+				return fmt.Sprintf("waiting for %s %s: %s", strings.Join(args, ", "), what, age(waited))
+			}
+			return each(args, asJSON, text, func(path string) outcome {
+				if run {
+					return waitRunning(ctx, path)
+				}
+				return waitEnd(ctx, path, exitCode)
+			})
+		},
+		DisableFlagsInUseLine: true,
+	}
+	f := c.Flags()
+	f.StringVarP(&timeout, "timeout", "t", "", "give up after that long")
+	f.BoolVar(&exitCode, "exit-code", false, "exit as the process did")
+	f.BoolVar(&run, "running", false, "wait until it runs instead")
+	f.BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
+	return c
+}
+
+// waitEnd waits until the holder has ended.
+func waitEnd(ctx context.Context, path string, exitCode bool) outcome {
+	before, _ := pidfile.Inspect(path) // WaitEnd says what is wrong
+	o := outcome{Path: path, PID: before.PID}
+	if before.State == pidfile.Absent || before.State == pidfile.Stale {
+		o.PID, o.Result = 0, "not running"
+		return o
+	}
+	status, err := pidfile.WaitEnd(ctx, path)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		o.Result, o.code = "still running", exitTimeout
+	case err != nil:
+		return refusal(path, err)
+	case status == nil:
+		o.Result = fmt.Sprintf("PID %d has ended", o.PID)
+		if exitCode {
+			o.Error = fmt.Sprintf("%s: PID %d has ended, but the kernel does not tell how", path, o.PID)
+			o.code = exitFailure
+		}
+	default:
+		o.Result = fmt.Sprintf("PID %d has ended: %v", o.PID, status)
+		if exitCode {
+			if o.code = status.Code; status.Signal != 0 {
+				o.code = 128 + int(status.Signal)
+			}
+		}
+	}
+	return o
+}
+
+// waitRunning waits until somebody holds path.
+func waitRunning(ctx context.Context, path string) outcome {
+	s, err := pidfile.WaitStart(ctx, path)
+	o := outcome{Path: path, PID: s.PID}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		o.Result, o.code = "not running", exitTimeout
+	case err != nil:
+		o.Result, o.code, o.Error = "unknown", exitUnproven, err.Error()
+	default:
+		o.Result = "running, " + who(s)
+	}
+	return o
+}
+
+func atLeastOne(command string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usage(c, fmt.Errorf("%s needs PIDFILE", command))
+		}
+		return nil
+	}
+}

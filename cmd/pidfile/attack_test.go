@@ -1,0 +1,822 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// helper is COMMAND in the tests that need more than a shell can. It never
+// returns.
+func helper(mode string) {
+	switch mode {
+	case "signals": // appends the name of each signal that it gets to the file $LOG
+		c := make(chan os.Signal, 1024)
+		for _, sig := range passed {
+			signal.Notify(c, sig)
+		}
+		log, err := os.OpenFile(os.Getenv("LOG"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Fprintln(log, "ready")
+		for sig := range c {
+			fmt.Fprintln(log, unix.SignalName(sig.(syscall.Signal)))
+		}
+	case "true":
+		os.Exit(0)
+	}
+	panic("unknown helper " + mode)
+}
+
+// helperCommand is the environment and the command line that run helper.
+func helperCommand(t *testing.T, mode string) (env []string, command string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(os.Environ(), "PIDFILE_TEST_HELPER="+mode), self
+}
+
+// A wrapper is a "pidfile run" that a test started.
+type wrapper struct {
+	*exec.Cmd
+	path   string
+	stderr bytes.Buffer // complete once it is waited for
+	stdin  io.WriteCloser
+	err    error
+	ended  chan struct{}
+}
+
+// start starts "pidfile run PATH ARGS". Its stdin is a pipe that the test may close.
+func start(t *testing.T, path string, args ...string) *wrapper {
+	t.Helper()
+	w := prepare(t, path, args...)
+	w.begin(t)
+	return w
+}
+
+func prepare(t *testing.T, path string, args ...string) *wrapper {
+	t.Helper()
+	w := &wrapper{Cmd: exec.Command(binary, append([]string{"run", path}, args...)...), path: path, ended: make(chan struct{})}
+	var err error
+	if w.stdin, err = w.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *wrapper) begin(t *testing.T) {
+	t.Helper()
+	// A file, not a pipe: nobody waits until the last orphan has closed it.
+	told, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Stderr = told
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		w.err = w.Cmd.Wait()
+		_, _ = told.Seek(0, io.SeekStart)
+		_, _ = w.stderr.ReadFrom(told)
+		told.Close()
+		close(w.ended)
+	}()
+	t.Cleanup(func() {
+		_ = w.Process.Kill() // it knows whether it was reaped
+		<-w.ended
+		killOrphans(t)
+	})
+}
+
+// told returns what the wrapper wrote to stderr until now.
+func (w *wrapper) told() string {
+	text, _ := os.ReadFile(w.Stderr.(*os.File).Name())
+	return string(text)
+}
+
+// command waits until COMMAND runs and returns its PID, as the file has it.
+func (w *wrapper) command(t *testing.T) (pid int) {
+	t.Helper()
+	eventually(t, "a PID in "+w.path, func() bool {
+		text, _ := os.ReadFile(w.path)
+		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+		// Between fork and exec it is pidfile yet.
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		return err == nil && exe != binary
+	})
+	return pid
+}
+
+// wait waits for the end and returns the exit code, 128+N after a signal.
+func (w *wrapper) wait(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-w.ended:
+		return exitCode(t, w.err)
+	case <-time.After(patience):
+		t.Fatalf("pidfile run does not end; stderr: %s", w.told())
+		return -1
+	}
+}
+
+// stop ends it with a TERM, in good order.
+func (w *wrapper) stop(t *testing.T) {
+	t.Helper()
+	w.signal(t, unix.SIGTERM)
+	if code := w.wait(t); code != 143 {
+		t.Errorf("exit code %d after TERM, want 143; stderr: %s", code, &w.stderr)
+	}
+	noFile(t, w.path)
+}
+
+func (w *wrapper) signal(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	if err := w.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// try runs "pidfile run PATH ARGS" to its end.
+func try(t *testing.T, path string, args ...string) (code int, stderr string) {
+	t.Helper()
+	w := start(t, path, args...)
+	w.stdin.Close()
+	return w.wait(t), w.stderr.String()
+}
+
+// refusedBy checks that a start is refused, and that it is told by whom.
+func refusedBy(t *testing.T, path string, pid int, args ...string) {
+	t.Helper()
+	if len(args) == 0 {
+		args = []string{"true"}
+	}
+	code, stderr := try(t, path, args...)
+	if code != 75 || !strings.Contains(stderr, fmt.Sprintf("already running: PID %d ", pid)) {
+		t.Errorf("a second start: exit code %d, want 75, by PID %d: %s", code, pid, stderr)
+	}
+}
+
+// works checks that a start works and cleans up.
+func works(t *testing.T, path string) {
+	t.Helper()
+	if code, stderr := try(t, path, "true"); code != 0 || stderr != "" {
+		t.Errorf("the next start: exit code %d: %s", code, stderr)
+	}
+	noFile(t, path)
+}
+
+func noFile(t *testing.T, path string) {
+	t.Helper()
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		text, _ := os.ReadFile(path)
+		t.Errorf("%s is left: %q, %v", path, text, err)
+	}
+}
+
+// children returns the children of this process: those it started, and the
+// orphans that came to it.
+func children() (pids []int) {
+	tasks, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, task := range tasks {
+		text, _ := os.ReadFile(task)
+		for _, s := range strings.Fields(string(text)) {
+			if pid, err := strconv.Atoi(s); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// killOrphans ends and reaps all children. They are ours until then, so their
+// PIDs are nobody else's.
+func killOrphans(t *testing.T) {
+	for {
+		pids := children()
+		if len(pids) == 0 {
+			return
+		}
+		for _, pid := range pids {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			_, _ = unix.Wait4(pid, nil, 0, nil)
+		}
+	}
+}
+
+// kill ends our descendant pid and returns when it is gone or a zombie.
+func kill(t *testing.T, pid int, sig syscall.Signal) {
+	t.Helper()
+	if err := unix.Kill(pid, sig); err != nil {
+		t.Fatalf("kill %d: %v", pid, err)
+	}
+	eventually(t, fmt.Sprintf("end of %d", pid), func() bool { return !alive(pid) })
+}
+
+func alive(pid int) bool {
+	s := procState(pid)
+	return s != 0 && s != 'Z' && s != 'X'
+}
+
+// deadPID is the PID of nobody, of a moment ago.
+func deadPID(t *testing.T) int {
+	t.Helper()
+	c := exec.Command("true")
+	if err := c.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return c.Process.Pid
+}
+
+// TestContenders starts 100 at once, behind one gate.
+func TestContenders(t *testing.T) {
+	for _, stale := range []bool{false, true} {
+		t.Run(map[bool]string{false: "absent", true: "stale"}[stale], func(t *testing.T) {
+			dir := t.TempDir()
+			path, log, gate := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log"), filepath.Join(dir, "gate")
+			if stale {
+				writeFile(t, path, fmt.Sprintln(deadPID(t)))
+			}
+			if err := unix.Mkfifo(gate, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			const n = 100
+			all := make([]*wrapper, n)
+			for i := range all {
+				// Opening a FIFO to read it waits until somebody opens it to write.
+				w := prepare(t, path, "sh", "-c", `echo $$ >>"$1"; read x`, "sh", log)
+				w.Path, w.Args = "/bin/sh", append([]string{"sh", "-c", `: <"$0"; exec "$@"`, gate}, w.Args...)
+				w.begin(t)
+				all[i] = w
+			}
+			for _, w := range all {
+				eventually(t, "a contender at the gate", func() bool {
+					wchan, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", w.Process.Pid))
+					return err != nil || bytes.HasPrefix(wchan, fmt.Append(nil, unix.SYS_OPENAT, " "))
+				})
+			}
+			open, err := os.OpenFile(gate, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer open.Close()
+
+			var winner *wrapper
+			eventually(t, "all but one to end", func() bool {
+				running := 0
+				for _, w := range all {
+					select {
+					case <-w.ended:
+					default:
+						winner = w
+						running++
+					}
+				}
+				return running <= 1
+			})
+			text, err := os.ReadFile(log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+			if err != nil {
+				t.Fatalf("not one COMMAND ran: %q", text)
+			}
+			if held, _ := os.ReadFile(path); string(held) != string(text) {
+				t.Errorf("the file says %q, COMMAND is %q", held, text)
+			}
+			for _, w := range all {
+				if w == winner {
+					continue
+				}
+				code, stderr := w.wait(t), w.stderr.String()
+				if code != 75 || !strings.Contains(stderr, fmt.Sprintf("PID %d ", pid)) && !strings.Contains(stderr, fmt.Sprintf("PID %d ", winner.Process.Pid)) {
+					t.Errorf("a loser: exit code %d; the winner is %d under %d: %s", code, pid, winner.Process.Pid, stderr)
+				}
+			}
+			winner.stdin.Close()
+			if code := winner.wait(t); code != 1 { // read's, at the end of its input
+				t.Errorf("the winner: exit code %d, want 1: %s", code, &winner.stderr)
+			}
+			noFile(t, path)
+		})
+	}
+}
+
+func TestCommandKilled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	w := start(t, path, "sleep", "1000")
+	kill(t, w.command(t), unix.SIGKILL)
+	if code := w.wait(t); code != 137 {
+		t.Errorf("exit code %d, want 137: %s", code, &w.stderr)
+	}
+	noFile(t, path)
+	works(t, path)
+}
+
+func TestWrapperKilled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	for range 20 {
+		w := start(t, path, "sleep", "1000")
+		pid := w.command(t)
+		w.signal(t, unix.SIGKILL)
+		w.wait(t)
+		if !alive(pid) {
+			t.Fatal("COMMAND ended with its wrapper")
+		}
+		// Another program, so that it is the lock that refuses it.
+		refusedBy(t, path, pid, "true")
+		out, code := output(t, "status", path)
+		if code != 0 || !strings.Contains(string(out), fmt.Sprintf("running, PID %d (sleep 1000)", pid)) {
+			t.Errorf("status exits %d and says %s", code, out)
+		}
+		kill(t, pid, unix.SIGKILL)
+		works(t, path)
+		killOrphans(t)
+	}
+}
+
+func TestBothKilled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	for i := range 50 {
+		w := start(t, path, "sleep", "1000")
+		pid := w.command(t)
+		first, second := w.Process.Pid, pid
+		if i%2 == 0 {
+			first, second = second, first
+		}
+		// A wrapper that hears of COMMAND's end first cleans up; else it cannot.
+		if err := errors.Join(unix.Kill(first, unix.SIGKILL), unix.Kill(second, unix.SIGKILL)); err != nil {
+			t.Fatal(err)
+		}
+		w.wait(t)
+		eventually(t, "end of COMMAND", func() bool { return !alive(pid) })
+		works(t, path)
+		killOrphans(t)
+	}
+}
+
+// TestKilledAnywhere kills the wrapper with its whole process group at a random
+// moment: the next start works, always.
+func TestKilledAnywhere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	left := 0
+	for range 200 {
+		w := prepare(t, path, "sleep", "0.003")
+		w.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		w.begin(t)
+		time.Sleep(rand.N(8 * time.Millisecond)) // anywhere
+		// Its leader is not reaped while it is a group of ours; ESRCH: it was.
+		select {
+		case <-w.ended:
+		default:
+			_ = unix.Kill(-w.Process.Pid, unix.SIGKILL)
+		}
+		w.wait(t)
+		if _, err := os.Lstat(path); err == nil {
+			left++
+		}
+		eventually(t, "end of COMMAND", func() bool { return !slices.ContainsFunc(children(), alive) })
+		works(t, path)
+		killOrphans(t)
+	}
+	t.Logf("%d of 200 left a file", left)
+	if left == 0 {
+		t.Log("no kill hit a running COMMAND: this run has shown nothing")
+	}
+}
+
+func TestBackgroundChild(t *testing.T) {
+	for _, flag := range []string{"", "--close", "--mode=0600"} {
+		path := filepath.Join(t.TempDir(), "a.pid")
+		log := filepath.Join(t.TempDir(), "log")
+		args := []string{"sh", "-c", `sleep 1000 & echo $! >"$1"`, "sh", log}
+		w := prepare(t, path, args...)
+		if flag != "" {
+			w.Args = slices.Insert(w.Args, 2, flag)
+		}
+		w.begin(t)
+		if code := w.wait(t); code != 0 {
+			t.Fatalf("exit code %d: %s", code, &w.stderr)
+		}
+		text, _ := os.ReadFile(log)
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+		if !alive(pid) {
+			t.Fatalf("the child that was left behind has ended: %q", text)
+		}
+		noFile(t, path)
+		works(t, path)
+		works(t, path)
+		killOrphans(t)
+	}
+}
+
+// TestClosedDescriptors has a COMMAND that closes all that it inherited, as
+// daemons do.
+func TestClosedDescriptors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	w := start(t, path, "bash", "-c", `for fd in /proc/self/fd/*; do fd=${fd##*/}; test $fd -gt 2 && eval "exec $fd>&-"; done; exec sleep 1000`)
+	var pid int
+	eventually(t, "sleep without descriptors", func() bool {
+		pid = w.command(t)
+		exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		return strings.HasSuffix(exe, "/sleep") || strings.HasSuffix(exe, "/coreutils")
+	})
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range fds {
+		if to, _ := os.Readlink(fd); to == path {
+			t.Fatalf("COMMAND has %s open as %s", to, fd)
+		}
+	}
+	refusedBy(t, path, pid, "true") // the wrapper holds it
+	w.signal(t, unix.SIGKILL)
+	w.wait(t)
+	out, code := output(t, "status", "--explain", path)
+	if code != 0 || !strings.Contains(string(out), fmt.Sprintf("running, PID %d ", pid)) {
+		t.Errorf("status exits %d and says %s", code, out)
+	}
+	refusedBy(t, path, pid, "sleep", "0") // the ancestor's rule: the same program
+	works(t, path)                        // and another's
+	if !alive(pid) {
+		t.Error("COMMAND was ended")
+	}
+}
+
+func TestDeleted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	w := start(t, path, "sleep", "1000")
+	pid := w.command(t)
+	for i := range 3 {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		eventually(t, "the file again", func() bool {
+			text, err := os.ReadFile(path)
+			if err == nil && string(text) != fmt.Sprintln(pid) {
+				t.Fatalf("the file says %q, not %d", text, pid)
+			}
+			return err == nil
+		})
+		t.Logf("put back after %v", time.Since(began).Round(time.Millisecond))
+		eventually(t, "a note", func() bool {
+			return strings.Count(w.told(), fmt.Sprintf("pidfile: %s was removed", path)) == i+1
+		})
+		refusedBy(t, path, pid)
+		if _, code := output(t, "status", path); code != 0 {
+			t.Errorf("status exits %d", code)
+		}
+	}
+	w.stop(t)
+}
+
+func TestReplaced(t *testing.T) {
+	dir := t.TempDir()
+	path, other := filepath.Join(dir, "a.pid"), filepath.Join(dir, "other")
+	for name, replace := range map[string]func(){
+		"renamed over": func() {
+			writeFile(t, other, "none\n")
+			if err := os.Rename(other, path); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"written over": func() { writeFile(t, path, "none\n") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := start(t, path, "sleep", "1000")
+			pid := w.command(t)
+			replace()
+			eventually(t, "a warning", func() bool {
+				return strings.Contains(w.told(), "pidfile: warning: "+path) && strings.Contains(w.told(), strconv.Itoa(pid))
+			})
+			w.signal(t, unix.SIGTERM)
+			if code := w.wait(t); code != 143 {
+				t.Errorf("exit code %d, want 143", code)
+			}
+			if n := strings.Count(w.stderr.String(), "\n"); n != 1 {
+				t.Errorf("%d lines on stderr, want 1: %s", n, &w.stderr)
+			}
+			if text, err := os.ReadFile(path); string(text) != "none\n" {
+				t.Errorf("another's file says %q now: %v", text, err)
+			}
+			works(t, path)
+		})
+	}
+}
+
+func TestTerm(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	w := start(t, path, "sleep", "1000")
+	pid := w.command(t)
+	w.stop(t)
+	if alive(pid) {
+		t.Error("COMMAND survived")
+	}
+
+	// COMMAND's answer counts, not ours.
+	up := filepath.Join(t.TempDir(), "up")
+	w = start(t, path, "sh", "-c", `trap "exit 7" TERM; echo >"$1"; while :; do read x; done`, "sh", up)
+	eventually(t, "COMMAND", func() bool { _, err := os.Stat(up); return err == nil })
+	w.signal(t, unix.SIGTERM)
+	if code := w.wait(t); code != 7 {
+		t.Errorf("exit code %d, want 7", code)
+	}
+	noFile(t, path)
+}
+
+// TestTermWhileWaiting: a waiter that is told to go goes, and nothing happens.
+func TestTermWhileWaiting(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	w := start(t, path, "sleep", "1000")
+	w.command(t)
+	waiter := prepare(t, path, "true")
+	waiter.Args = slices.Insert(waiter.Args, 2, "-w")
+	waiter.begin(t)
+	eventually(t, "a waiter", func() bool { return blocked(path) == 1 })
+	waiter.signal(t, unix.SIGTERM)
+	if code := waiter.wait(t); code != 143 {
+		t.Errorf("exit code %d, want 143: %s", code, &waiter.stderr)
+	}
+	w.stop(t)
+}
+
+// logged returns the signals that a "signals" helper got, after ready.
+func logged(path string) []string {
+	text, _ := os.ReadFile(path)
+	names := strings.Fields(string(text))
+	return names[min(len(names), 1):]
+}
+
+// TestSignals: each signal reaches COMMAND exactly once.
+func TestSignals(t *testing.T) {
+	dir := t.TempDir()
+	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
+	env, command := helperCommand(t, "signals")
+	w := prepare(t, path, command)
+	w.Env = append(env, "LOG="+log)
+	w.begin(t)
+	pid := w.command(t)
+	eventually(t, "COMMAND", func() bool { text, _ := os.ReadFile(log); return len(text) > 0 })
+	var want []string
+	for round := range 5 {
+		for _, sig := range passed {
+			if round%2 == 0 {
+				w.signal(t, sig)
+			} else if err := exec.Command("kill", "-"+strconv.Itoa(int(sig)), strconv.Itoa(w.Process.Pid)).Run(); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, unix.SignalName(sig))
+			// The next one is sent when this one is there: one that came twice
+			// would be there before the next.
+			eventually(t, strings.Join(want, " "), func() bool { return len(logged(log)) >= len(want) })
+			if got := logged(log); !slices.Equal(got, want) {
+				t.Fatalf("COMMAND got %v, want %v", got, want)
+			}
+		}
+	}
+	kill(t, pid, unix.SIGKILL)
+	if code := w.wait(t); code != 137 {
+		t.Errorf("exit code %d, want 137", code)
+	}
+	if got := logged(log); !slices.Equal(got, want) {
+		t.Errorf("COMMAND got %v, want %v", got, want)
+	}
+	noFile(t, path)
+}
+
+// TestShortRuns: thousands of runs, and a reader who never sees half a file.
+func TestShortRuns(t *testing.T) {
+	n := 2000
+	if os.Getenv("PIDFILE_LONG") != "" {
+		n = 10000
+	} else if testing.Short() {
+		n = 200
+	}
+	path := filepath.Join(t.TempDir(), "a.pid")
+	var (
+		stop        atomic.Bool
+		reader      sync.WaitGroup
+		looks, hits int
+		bad         string
+	)
+	reader.Go(func() {
+		buf := make([]byte, 64)
+		for ; !stop.Load() && bad == ""; looks++ {
+			fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				continue
+			}
+			k, err := unix.Read(fd, buf)
+			unix.Close(fd)
+			text := string(buf[:max(k, 0)])
+			digits, whole := strings.CutSuffix(text, "\n")
+			if pid, e := strconv.Atoi(digits); err != nil || !whole || e != nil || pid < 2 {
+				bad = fmt.Sprintf("%q, %v", text, err)
+			}
+			hits++
+		}
+	})
+	// sh itself reads the file in half of the runs, and is exec'd in the other.
+	scripts := []string{`read pid <"$PIDFILE"; echo $$ $pid`, `printf "$$ "; exec cat "$PIDFILE"`}
+	for i := range n {
+		out, err := exec.Command(binary, "run", path, "sh", "-c", scripts[i%2]).Output()
+		f := strings.Fields(string(out))
+		if err != nil || len(f) != 2 || f[0] != f[1] {
+			t.Errorf("run %d: COMMAND's PID and the file's: %q, %v", i, out, err)
+			break
+		}
+	}
+	stop.Store(true)
+	reader.Wait()
+	if bad != "" {
+		t.Errorf("a reader saw %s", bad)
+	}
+	noFile(t, path)
+	t.Logf("%d runs, %d looks, %d of them saw a file", n, looks, hits)
+}
+
+// TestZombie: who has ended but is not reaped does not run.
+func TestZombie(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	c := exec.Command("true")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Wait() }()
+	eventually(t, "a zombie", func() bool { return procState(c.Process.Pid) == 'Z' })
+	writeFile(t, path, fmt.Sprintln(c.Process.Pid))
+	if out, code := output(t, "status", "--explain", path); code != 1 || !bytes.Contains(out, []byte("reaped")) {
+		t.Errorf("status exits %d and says %s", code, out)
+	}
+	if code, stderr := try(t, path, "true"); code != 0 {
+		t.Errorf("a start: exit code %d: %s", code, stderr)
+	}
+	noFile(t, path)
+
+	// COMMAND as a zombie of a stopped wrapper, which cannot clean up: the lock
+	// decides until the wrapper goes on.
+	w := start(t, path, "sleep", "1000")
+	pid := w.command(t)
+	w.signal(t, unix.SIGSTOP)
+	eventually(t, "a stopped wrapper", func() bool { return procState(w.Process.Pid) == 'T' })
+	kill(t, pid, unix.SIGKILL)
+	if code, stderr := try(t, path, "true"); code != 75 {
+		t.Errorf("a start under a stopped wrapper: exit code %d: %s", code, stderr)
+	}
+	w.signal(t, unix.SIGCONT)
+	if code := w.wait(t); code != 137 {
+		t.Errorf("exit code %d, want 137", code)
+	}
+	works(t, path)
+}
+
+// TestStdin pipes data through.
+func TestStdin(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<17)
+	for _, flags := range [][]string{{}, {"--exec"}, {"--close"}} {
+		c := exec.Command(binary, slices.Concat([]string{"run"}, flags, []string{path, "cat"})...)
+		c.Stdin = bytes.NewReader(data)
+		out, err := c.Output()
+		if err != nil || !bytes.Equal(out, data) {
+			t.Errorf("%v: %d of %d bytes came through, %v", flags, len(out), len(data), err)
+		}
+	}
+}
+
+// TestTermAnywhere sends a TERM at a random moment in the life of the wrapper.
+// Whatever moment that is, no COMMAND and no file are left.
+func TestTermAnywhere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	stale := fmt.Sprintln(deadPID(t))
+	codes := map[string]int{}
+	life := 10 * time.Millisecond // of a run, as it turns out to be
+	for i := range 300 {
+		if i%2 == 1 {
+			writeFile(t, path, stale)
+		}
+		w := prepare(t, path, "sleep", "0.002")
+		began := time.Now()
+		w.begin(t)
+		if i%10 != 9 { // let some live: they tell how long that is
+			time.Sleep(rand.N(life * 5 / 4))
+			_ = w.Process.Signal(unix.SIGTERM) // unless it has ended and is reaped
+		}
+		code := w.wait(t)
+		if i%10 == 9 {
+			life = time.Since(began)
+		}
+		early := w.ProcessState.Sys().(syscall.WaitStatus).Signaled()
+		switch {
+		case early && code == 143: // before there was a COMMAND
+			codes["early"]++
+		case code == 0 || code == 143:
+			codes[strconv.Itoa(code)]++
+		default:
+			t.Errorf("run %d: exit code %d: %s", i, code, &w.stderr)
+		}
+		// COMMAND is reaped by the wrapper. If it were not, it would be ours.
+		if pids := children(); len(pids) > 0 {
+			t.Errorf("run %d, code %d, early %v: COMMAND is left, as %d", i, code, early, pids)
+		}
+		text, err := os.ReadFile(path)
+		if err == nil && !(early && string(text) == stale) {
+			t.Errorf("run %d, code %d, early %v: a file is left: %q", i, code, early, text)
+		}
+		_ = os.Remove(path) // a stale one that was not looked at
+	}
+	t.Logf("%v, in a life of about %v", codes, life)
+}
+
+// TestIdle: a wrapper that only waits uses no CPU.
+func TestIdle(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	w := start(t, path, "sleep", "2")
+	w.command(t)
+	used := func() (cpu time.Duration, switches int) {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", w.Process.Pid))
+		for _, task := range tasks {
+			var ns, n int
+			stat, _ := os.ReadFile(task + "/schedstat")
+			_, _ = fmt.Sscan(string(stat), &ns)
+			status, _ := os.ReadFile(task + "/status")
+			_, after, _ := strings.Cut(string(status), "\nvoluntary_ctxt_switches:")
+			_, _ = fmt.Sscan(after, &n)
+			cpu += time.Duration(ns)
+			switches += n
+		}
+		return cpu, switches
+	}
+	time.Sleep(time.Second) // measured is the second after it
+	cpu, switches := used()
+	time.Sleep(900 * time.Millisecond)
+	cpu2, switches2 := used()
+	if code := w.wait(t); code != 0 {
+		t.Fatalf("exit code %d: %s", code, &w.stderr)
+	}
+	total := w.ProcessState.UserTime() + w.ProcessState.SystemTime()
+	t.Logf("%v of CPU in all, with COMMAND's; %v and %d switches in the second second", total, cpu2-cpu, switches2-switches)
+	if switches == 0 || cpu == 0 {
+		t.Fatal("nothing was measured")
+	}
+	if switches2-switches > 20 {
+		t.Errorf("%d voluntary context switches in a second", switches2-switches)
+	}
+	if cpu2-cpu > 2*time.Millisecond {
+		t.Errorf("%v of CPU in a second", cpu2-cpu)
+	}
+	if total > 20*time.Millisecond {
+		t.Errorf("%v of CPU in all", total)
+	}
+}
+
+// TestHandOver: 20 waiters, each of whom runs once and alone.
+func TestHandOver(t *testing.T) {
+	dir := t.TempDir()
+	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
+	first := start(t, path, "sh", "-c", "read x")
+	first.command(t)
+	const n = 20
+	var all []*wrapper
+	for i := range n {
+		w := prepare(t, path, "sh", "-c", `echo in >>"$1"; read pid <"$PIDFILE"; echo $((pid-$$)) >>"$1"; echo out >>"$1"; exit $2`, "sh", log, strconv.Itoa(i))
+		w.Args = slices.Insert(w.Args, 2, "-w")
+		w.begin(t)
+		all = append(all, w)
+	}
+	eventually(t, "20 waiters", func() bool { return blocked(path) == n })
+	first.stdin.Close()
+	first.wait(t)
+	for i, w := range all {
+		if code := w.wait(t); code != i {
+			t.Errorf("waiter %d: exit code %d: %s", i, code, &w.stderr)
+		}
+	}
+	text, _ := os.ReadFile(log)
+	if got, want := string(text), strings.Repeat("in\n0\nout\n", n); got != want {
+		t.Errorf("they did not take turns: %q", got)
+	}
+	noFile(t, path)
+}

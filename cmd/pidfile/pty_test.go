@@ -1,0 +1,475 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A pseudoTerminal is a terminal whose keyboard and screen are the test's.
+type pseudoTerminal struct {
+	keyboard *os.File
+	tty      *os.File
+
+	mu     sync.Mutex
+	screen bytes.Buffer
+	ended  chan struct{} // nobody has it open any more
+}
+
+func newPseudoTerminal(t *testing.T) *pseudoTerminal {
+	t.Helper()
+	keyboard, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	fd := int(keyboard.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	p := &pseudoTerminal{keyboard: keyboard, tty: tty, ended: make(chan struct{})}
+	p.resize(t, 80)
+	go p.watch()
+	t.Cleanup(func() { tty.Close(); keyboard.Close() })
+	return p
+}
+
+func (p *pseudoTerminal) watch() {
+	defer close(p.ended)
+	buf := make([]byte, 4096)
+	for {
+		n, err := p.keyboard.Read(buf)
+		p.mu.Lock()
+		p.screen.Write(buf[:n])
+		p.mu.Unlock()
+		if err != nil {
+			return // EIO: the last one has closed it
+		}
+	}
+}
+
+func (p *pseudoTerminal) resize(t *testing.T, width uint16) {
+	t.Helper()
+	if err := unix.IoctlSetWinsize(int(p.keyboard.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: width}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *pseudoTerminal) shows() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.screen.String()
+}
+
+func (p *pseudoTerminal) types(t *testing.T, keys string) {
+	t.Helper()
+	if _, err := p.keyboard.WriteString(keys); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run starts c as the leader of a session on this terminal. The test keeps the
+// keyboard only, so that ended tells when all is over.
+func (p *pseudoTerminal) run(t *testing.T, c *exec.Cmd) *wrapper {
+	t.Helper()
+	c.Stdin, c.Stdout, c.Stderr = p.tty, p.tty, p.tty
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	w := &wrapper{Cmd: c, ended: make(chan struct{})}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.tty.Close()
+	go func() {
+		w.err = c.Wait()
+		close(w.ended)
+	}()
+	t.Cleanup(func() {
+		_ = c.Process.Kill()
+		<-w.ended
+		killOrphans(t)
+	})
+	return w
+}
+
+func (p *pseudoTerminal) waitScreen(t *testing.T, text string) {
+	t.Helper()
+	if !until(func() bool { return strings.Contains(p.shows(), text) }) {
+		t.Fatalf("the terminal does not show %q, but %q", text, p.shows())
+	}
+}
+
+// sees waits until COMMAND got exactly these signals. The last is one that was
+// sent after the others were passed on, so that none is still to come.
+func sees(t *testing.T, log string, want ...string) {
+	t.Helper()
+	if !until(func() bool { return len(logged(log)) >= len(want) }) || !slices.Equal(logged(log), want) {
+		t.Fatalf("COMMAND got %v, want %v", logged(log), want)
+	}
+}
+
+func awaitReady(t *testing.T, log string) {
+	t.Helper()
+	eventually(t, "COMMAND", func() bool { text, _ := os.ReadFile(log); return len(text) > 0 })
+}
+
+// stopped waits until processes are stopped, or all go on.
+func stopped(t *testing.T, want bool, pids ...int) {
+	t.Helper()
+	for _, pid := range pids {
+		eventually(t, fmt.Sprintf("PID %d stopped: %v", pid, want), func() bool { return (procState(pid) == 'T') == want })
+	}
+}
+
+// TestKeys: the terminal's keys send a signal to the whole foreground group, and
+// so to COMMAND too: it is not passed on as well. What kill(1) sends is.
+func TestKeys(t *testing.T) {
+	p := newPseudoTerminal(t)
+	dir := t.TempDir()
+	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
+	env, command := helperCommand(t, "signals")
+	c := exec.Command(binary, "run", path, command)
+	c.Env = append(env, "LOG="+log)
+	w := p.run(t, c)
+	awaitReady(t, log)
+	pid := (&wrapper{path: path}).command(t)
+	var want []string
+	for range 5 {
+		for _, event := range []struct {
+			send func()
+			name string
+		}{
+			{func() { p.types(t, "\x03") }, "SIGINT"},
+			{func() { w.signal(t, unix.SIGINT) }, "SIGINT"},
+			{func() { p.types(t, "\x1c") }, "SIGQUIT"},
+			{func() { w.signal(t, unix.SIGQUIT) }, "SIGQUIT"},
+			{func() { p.resize(t, 100+uint16(len(want))) }, "SIGWINCH"},
+			{func() { w.signal(t, unix.SIGWINCH) }, "SIGWINCH"},
+			{func() { w.signal(t, unix.SIGHUP) }, "SIGHUP"},
+		} {
+			event.send()
+			want = append(want, event.name)
+			// It must be there before the mark is sent: a signal that is
+			// pending twice is one.
+			sees(t, log, want...)
+			// The wrapper takes signals in turn, lower numbers first of those
+			// that are pending: the mark is the last to come.
+			eventually(t, "nothing pending", func() bool { return !pending(w.Process.Pid) })
+			w.signal(t, unix.SIGUSR2)
+			want = append(want, "SIGUSR2")
+			sees(t, log, want...)
+		}
+	}
+	kill(t, pid, unix.SIGKILL)
+	if code := w.wait(t); code != 137 {
+		t.Errorf("exit code %d, want 137: %s", code, p.shows())
+	}
+	noFile(t, path)
+}
+
+// pending reports whether a process has signals that it did not take yet.
+func pending(pid int) bool {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "SigPnd:") || strings.HasPrefix(line, "ShdPnd:") {
+			if strings.Trim(line[7:], "0 \t\n") != "" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// TestCtrlC: what a user sees who breaks off a run.
+func TestCtrlC(t *testing.T) {
+	p := newPseudoTerminal(t)
+	path := filepath.Join(t.TempDir(), "a.pid")
+	w := p.run(t, exec.Command(binary, "run", path, "sleep", "1000"))
+	(&wrapper{path: path}).command(t)
+	p.types(t, "\x03")
+	if code := w.wait(t); code != 130 {
+		t.Errorf("exit code %d, want 130", code)
+	}
+	noFile(t, path)
+	<-p.ended
+	if got := p.shows(); got != "^C" {
+		t.Errorf("the terminal shows %q", got)
+	}
+}
+
+// TestHangUp: a terminal that goes away sends HUP to its session's leader only.
+// If that is pidfile, COMMAND must hear of it; if it is a shell, the shell's end
+// sends it to both, and COMMAND gets it once.
+func TestHangUp(t *testing.T) {
+	t.Run("leader", func(t *testing.T) {
+		knownBug(t, "a HUP of the kernel's is not passed on: COMMAND outlives its terminal")
+		p := newPseudoTerminal(t)
+		dir := t.TempDir()
+		path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
+		env, command := helperCommand(t, "signals")
+		c := exec.Command(binary, "run", path, command)
+		c.Env = append(env, "LOG="+log)
+		w := p.run(t, c)
+		awaitReady(t, log)
+		p.keyboard.Close()
+		eventually(t, "a HUP", func() bool { return slices.Contains(logged(log), "SIGHUP") })
+		w.signal(t, unix.SIGUSR2)
+		eventually(t, "the mark", func() bool { return slices.Contains(logged(log), "SIGUSR2") })
+		if n := strings.Count(strings.Join(logged(log), " "), "SIGHUP"); n != 1 {
+			t.Errorf("COMMAND got %v", logged(log))
+		}
+	})
+	t.Run("shell", func(t *testing.T) {
+		p := newPseudoTerminal(t)
+		dir := t.TempDir()
+		path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
+		env, command := helperCommand(t, "signals")
+		// The shell runs it in its own group, and ends by the HUP.
+		c := exec.Command("sh", "-c", `"$0" run "$@" & echo $! >"$LOG.pid"; wait`, binary, path, command)
+		c.Env = append(env, "LOG="+log)
+		w := p.run(t, c)
+		awaitReady(t, log)
+		text, _ := os.ReadFile(log + ".pid")
+		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.keyboard.Close()
+		w.wait(t)
+		eventually(t, "a HUP", func() bool { return slices.Contains(logged(log), "SIGHUP") })
+		eventually(t, "nothing pending", func() bool { return !pending(pid) })
+		if err := unix.Kill(pid, unix.SIGUSR2); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the mark", func() bool { return slices.Contains(logged(log), "SIGUSR2") })
+		if n := strings.Count(strings.Join(logged(log), " "), "SIGHUP"); n != 1 {
+			t.Errorf("COMMAND got %v", logged(log))
+		}
+	})
+}
+
+// TestJobControl: under an interactive shell Ctrl-Z stops both, fg and bg let
+// both go on, and Ctrl-C reaches COMMAND once.
+func TestJobControl(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip(err)
+	}
+	p := newPseudoTerminal(t)
+	dir := t.TempDir()
+	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
+	env, command := helperCommand(t, "signals")
+	c := exec.Command(bash, "--norc", "--noprofile", "-i")
+	c.Env = append(env, "LOG="+log, "TERM=dumb", "HOME="+dir, "HISTFILE=", "PS1=READY> ", "COMMAND="+command, "P="+path)
+	shell := p.run(t, c)
+	p.waitScreen(t, "READY> ")
+	p.types(t, "pidfile run $P $COMMAND\n")
+	awaitReady(t, log)
+	pid := (&wrapper{path: path}).command(t)
+	parent := parentOf(t, pid)
+	if parentOf(t, parent) != shell.Process.Pid {
+		t.Fatalf("COMMAND's parent %d is not the shell's child", parent)
+	}
+	for i := range 3 {
+		p.types(t, "\x1a") // Ctrl-Z
+		stopped(t, true, pid, parent)
+		eventually(t, "the shell's prompt", func() bool { return strings.Count(p.shows(), "Stopped") == i+1 })
+		if _, code := output(t, "status", path); code != 0 {
+			t.Errorf("status of a stopped one exits %d", code)
+		}
+		p.types(t, "fg\n")
+		stopped(t, false, pid, parent)
+		eventually(t, "the foreground", func() bool { return foreground(p) == groupOf(parent) })
+		before := slices.DeleteFunc(logged(log), func(s string) bool { return s == "SIGCONT" })
+		p.types(t, "\x03") // Ctrl-C
+		eventually(t, "INT", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGINT") > i })
+		eventually(t, "nothing pending", func() bool { return !pending(parent) })
+		if err := unix.Kill(parent, unix.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		want := append(before, "SIGINT", "SIGUSR1")
+		eventually(t, "the mark", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGUSR1") > i })
+		if got := slices.DeleteFunc(logged(log), func(s string) bool { return s == "SIGCONT" }); !slices.Equal(got, want) {
+			t.Errorf("COMMAND got %v, want %v", got, want)
+		}
+	}
+	if !slices.Contains(logged(log), "SIGCONT") {
+		t.Error("COMMAND was never told to go on")
+	}
+	// In the background the keys are not for us, and kill(1) reaches it still.
+	p.types(t, "\x1a")
+	stopped(t, true, pid, parent)
+	p.types(t, "bg\n")
+	stopped(t, false, pid, parent)
+	if err := unix.Kill(parent, unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "INT", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGINT") == 4 })
+	kill(t, pid, unix.SIGKILL)
+	eventually(t, "end of the wrapper", func() bool { return !alive(parent) })
+	noFile(t, path)
+	p.types(t, "exit 0\nexit 0\n")
+	shell.wait(t)
+}
+
+func parentOf(t *testing.T, pid int) int {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+2:]))
+	ppid, _ := strconv.Atoi(f[1])
+	return ppid
+}
+
+func groupOf(pid int) int {
+	group, err := unix.Getpgid(pid)
+	if err != nil {
+		return -1
+	}
+	return group
+}
+
+// foreground is the terminal's foreground process group.
+func foreground(p *pseudoTerminal) int {
+	group, err := unix.IoctlGetInt(int(p.keyboard.Fd()), unix.TIOCGPGRP)
+	if err != nil {
+		return -2
+	}
+	return group
+}
+
+// TestInteractiveShell: COMMAND may be a shell with job control of its own.
+func TestInteractiveShell(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip(err)
+	}
+	p := newPseudoTerminal(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.pid")
+	c := exec.Command(binary, "run", path, bash, "--norc", "--noprofile", "-i")
+	c.Env = append(os.Environ(), "TERM=dumb", "HOME="+dir, "HISTFILE=", "PS1=READY> ")
+	w := p.run(t, c)
+	p.waitScreen(t, "READY> ")
+	p.types(t, "read x; echo code-$?\n")
+	eventually(t, "read", func() bool { return strings.Contains(p.shows(), "code-$?") })
+	p.types(t, "\x03") // breaks off the shell's line, not the shell
+	eventually(t, "a second prompt", func() bool { return strings.Count(p.shows(), "READY> ") >= 2 })
+	p.types(t, "sleep 1000\n")
+	pid := (&wrapper{path: path}).command(t)
+	eventually(t, "sleep in the foreground", func() bool { g := foreground(p); return g > 0 && g != groupOf(pid) && g != groupOf(w.Process.Pid) })
+	p.types(t, "\x03")
+	eventually(t, "the shell in the foreground", func() bool { return foreground(p) == groupOf(pid) })
+	p.types(t, "exit 9\n")
+	if code := w.wait(t); code != 9 {
+		t.Errorf("exit code %d, want 9: %q", code, p.shows())
+	}
+	noFile(t, path)
+}
+
+// TestProgress: on a terminal a wait shows whom it waits for, and takes that away.
+func TestProgress(t *testing.T) {
+	const erase = "\r\x1b[K"
+	hold := func(t *testing.T) (*wrapper, int) {
+		w := start(t, filepath.Join(t.TempDir(), "a.pid"), "sh", "-c", "read x; exit 0")
+		return w, w.command(t)
+	}
+	t.Run("wait", func(t *testing.T) {
+		holder, pid := hold(t)
+		p := newPseudoTerminal(t)
+		w := p.run(t, exec.Command(binary, "run", "-w", holder.path, "echo", "output"))
+		p.waitScreen(t, fmt.Sprintf("pidfile: waiting for PID %d (sh -c read x; exit 0)", pid))
+		eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		holder.stdin.Close()
+		if code := w.wait(t); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		<-p.ended
+		screen := p.shows()
+		if strings.Contains(screen[:strings.LastIndex(screen, erase)], "output") || !strings.HasSuffix(screen, "\x1b[K"+erase+"output\r\n") {
+			t.Errorf("the terminal shows %q", screen)
+		}
+	})
+	t.Run("narrow", func(t *testing.T) {
+		holder, _ := hold(t)
+		p := newPseudoTerminal(t)
+		p.resize(t, 30)
+		w := p.run(t, exec.Command(binary, "run", "-w", holder.path, "true"))
+		p.waitScreen(t, "pidfile: waiting")
+		eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		holder.stdin.Close()
+		w.wait(t)
+		<-p.ended
+		for line := range strings.SplitSeq(p.shows(), "\r") {
+			if n := len([]rune(strings.TrimSuffix(line, "\x1b[K"))); n > 29 {
+				t.Errorf("%d columns of 30: %q", n, line)
+			}
+		}
+	})
+	t.Run("timeout", func(t *testing.T) {
+		holder, pid := hold(t)
+		p := newPseudoTerminal(t)
+		w := p.run(t, exec.Command(binary, "run", "-t", "1200ms", holder.path, "true"))
+		if code := w.wait(t); code != 75 {
+			t.Errorf("exit code %d, want 75", code)
+		}
+		<-p.ended
+		screen := p.shows()
+		if !strings.Contains(screen, ": 0s of 1.2s") || !strings.Contains(screen, ": 1s of 1.2s") {
+			t.Errorf("the time is not shown: %q", screen)
+		}
+		if !strings.Contains(screen, erase+"pidfile: error: "+holder.path+": already running: PID "+strconv.Itoa(pid)) {
+			t.Errorf("the line is not taken away before the error: %q", screen)
+		}
+		holder.stdin.Close()
+		holder.wait(t)
+	})
+	t.Run("quiet", func(t *testing.T) {
+		holder, _ := hold(t)
+		p := newPseudoTerminal(t)
+		w := p.run(t, exec.Command(binary, "run", "-w", "-q", holder.path, "true"))
+		eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		holder.stdin.Close()
+		w.wait(t)
+		<-p.ended
+		if got := p.shows(); got != "" {
+			t.Errorf("the terminal shows %q", got)
+		}
+	})
+	t.Run("broken off", func(t *testing.T) {
+		holder, _ := hold(t)
+		p := newPseudoTerminal(t)
+		w := p.run(t, exec.Command(binary, "run", "-w", holder.path, "true"))
+		p.waitScreen(t, "waiting for")
+		eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		p.types(t, "\x03")
+		if code := w.wait(t); code != 130 {
+			t.Errorf("exit code %d, want 130", code)
+		}
+		if _, code := output(t, "status", holder.path); code != 0 {
+			t.Errorf("status exits %d", code)
+		}
+		holder.stdin.Close()
+		holder.wait(t)
+	})
+}

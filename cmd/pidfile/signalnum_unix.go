@@ -1,0 +1,35 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxSignal is the largest number of a signal, Linux's SIGRTMAX.
+const maxSignal = 64
+
+const sigCont = unix.SIGCONT
+
+// parseSignal reads HUP, SIGHUP or 1.
+func parseSignal(s string) (syscall.Signal, error) {
+	if n, err := strconv.Atoi(s); err == nil {
+		if n >= 1 && n <= maxSignal {
+			return syscall.Signal(n), nil
+		}
+		return 0, fmt.Errorf("%q is no signal: numbers go from 1 to %d", s, maxSignal)
+	}
+	name := strings.ToUpper(s)
+	if !strings.HasPrefix(name, "SIG") {
+		name = "SIG" + name
+	}
+	if sig := unix.SignalNum(name); sig != 0 {
+		return sig, nil
+	}
+	return 0, fmt.Errorf("%q is no signal: write HUP, SIGHUP or 1", s)
+}

@@ -1,0 +1,84 @@
+package pidfile
+
+import (
+	"context"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/go-pidfile/pidfile/internal/lock"
+	"github.com/go-pidfile/pidfile/internal/proc"
+)
+
+// WaitEnd blocks until the process that holds the PID file at path has ended,
+// or ctx is done, and returns its exit status where Process.Wait would. If
+// nobody has the file it returns at once, with a nil status. Where it is locked
+// but the process is not to be seen, WaitEnd blocks until the lock is free. It
+// sends nothing, so the file need not be trusted as for Find.
+//
+// The error matches ctx.Err(); or ErrUnproven, with the evidence, if it cannot
+// be told whether somebody has the file.
+func WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
+	for {
+		j, err := judge(path, nil)
+		switch {
+		case err != nil || j.state == Unknown:
+			return nil, j.refuse(ErrUnproven)
+		case j.state != Running:
+			return nil, nil
+		case j.info == nil:
+			if err := lock.WaitFree(ctx, j.path); err != nil {
+				return nil, &fs.PathError{Op: "wait", Path: j.path, Err: err}
+			}
+			return nil, nil
+		}
+		h, err := proc.Open(j.info.PID)
+		if err == proc.ErrGone {
+			continue // it has just ended
+		}
+		if err != nil {
+			return nil, &fs.PathError{Op: "wait", Path: j.path, Err: err}
+		}
+		again, err := judge(path, nil) // now its PID cannot be reused
+		if err != nil || again.info == nil || again.info.PID != h.PID() || !h.Unreaped() {
+			h.Close()
+			continue
+		}
+		p := &Process{j.path, h}
+		status, err := p.Wait(ctx)
+		p.Close()
+		return status, err
+	}
+}
+
+// glance is how often WaitStart looks where the kernel does not tell it: a lock
+// taken on a file that was there already is no event.
+const glance = time.Second
+
+// WaitStart blocks until somebody has the PID file at path, or ctx is done, and
+// returns what Inspect says then. The file's directory must exist. On Linux the
+// kernel tells of new files, by inotify(7), and WaitStart looks once a second
+// besides.
+//
+// The error matches ctx.Err(), or is Inspect's.
+func WaitStart(ctx context.Context, path string) (Status, error) {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	n := lock.WatchDir(filepath.Dir(path))
+	defer n.Close()
+	tick := time.NewTicker(glance)
+	defer tick.Stop()
+	for {
+		j, err := judge(path, nil)
+		if err != nil || j.state == Running {
+			return j.status(), err
+		}
+		select {
+		case <-n.Changed():
+		case <-tick.C:
+		case <-ctx.Done():
+			return j.status(), &fs.PathError{Op: "wait", Path: path, Err: ctx.Err()}
+		}
+	}
+}

@@ -37,6 +37,12 @@ type Config struct {
 	// unlocked file names a live process: that counts as running if it is the
 	// same program (see Acquire).
 	Command []string
+
+	// TakeOver, if not nil, is called with the PID of a live process that an
+	// unlocked file names, when it does not count as running and the file is
+	// about to be replaced: it is another program's, or started after the
+	// file was written. It must return soon, and may be called more than once.
+	TakeOver func(pid int)
 }
 
 // Acquire makes the calling process the holder of the PID file at path, or
@@ -178,43 +184,52 @@ func (c Config) prepare(path string) (*File, error) {
 		return nil, &fs.PathError{Op: "acquire", Path: path, Err: err}
 	}
 	f := &File{path: abs, opts: lock.Options{PID: c.PID, Mode: uint32(c.Mode), Running: runsSelf}}
+	if len(c.Command) > 0 || c.TakeOver != nil {
+		f.opts.Running = c.running
+	}
 	if c.PID == 0 {
 		f.opts.PID = self
 	}
 	if c.Mode == 0 {
 		f.opts.Mode = 0o644
 	}
-	if command := c.Command; len(command) > 0 {
-		f.opts.Running = func(pid int, written time.Time) bool {
-			return runs(pid, written, func() proc.Program { return commandProgram(command) })
-		}
-	}
 	f.opts.Publish = lock.Publish
 	f.hold.Prepare(abs)
 	return f, nil
 }
 
-func runsSelf(pid int, written time.Time) bool { return runs(pid, written, proc.Self) }
+func runsSelf(pid int, written time.Time) bool { return Config{}.running(pid, written) }
 
-func commandProgram(command []string) proc.Program {
-	file, err := exec.LookPath(command[0])
-	if err != nil {
-		file = command[0] // its argv[0] can still be compared
-	}
-	return proc.Command(file, command)
-}
-
-// runs is the rule for programs that never lock: process pid, named by a file
-// written then, is running if it lives, may be the writer, and is the program.
-func runs(pid int, written time.Time, program func() proc.Program) bool {
+// running is the rule for programs that never lock: process pid, named by a
+// file written then, is running if it lives, may be the writer, and is the same
+// program.
+func (c Config) running(pid int, written time.Time) bool {
 	if pid == self {
 		return false
 	}
 	i, err := proc.Lookup(pid)
-	if err != nil || i.Hidden || i.Zombie() {
+	if err != nil || i.Zombie() {
 		return false
 	}
-	return proc.ReadClock().Judge(i.Start, written) == proc.Existed && program().Runs(&i)
+	if !i.Hidden && proc.ReadClock().Judge(i.Start, written) == proc.Existed && c.program().Runs(&i) {
+		return true
+	}
+	if c.TakeOver != nil {
+		c.TakeOver(pid)
+	}
+	return false
+}
+
+// program is the one that "the same program" means.
+func (c Config) program() proc.Program {
+	if len(c.Command) == 0 {
+		return proc.Self()
+	}
+	file, err := exec.LookPath(c.Command[0])
+	if err != nil {
+		file = c.Command[0] // its argv[0] can still be compared
+	}
+	return proc.Command(file, c.Command)
 }
 
 // A File is a held PID file. Its methods may be called by several goroutines.

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -80,6 +81,7 @@ yours under the temporary directory.`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
+	root.SetHelpCommand(helpCommand(root))
 	root.AddCommand(runCommand(), statusCommand(), stopCommand(), signalCommand(), waitCommand(),
 		listCommand(), cleanCommand(), doctorCommand(), otherProcess(), versionCommand())
 	return root
@@ -87,7 +89,26 @@ yours under the temporary directory.`,
 
 // usage is an error in the command line: nothing has been touched.
 func usage(c *cobra.Command, err error) error {
-	return &hinted{err, "see '" + c.CommandPath() + " --help'"}
+	path := c.CommandPath()
+	if !c.HasParent() && c.Name() != "pidfile" { // "run" on its own: see dispatch
+		path = "pidfile " + path
+	}
+	return &hinted{err, "see '" + path + " --help'"}
+}
+
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		RunE: func(c *cobra.Command, args []string) error {
+			about, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return usage(root, fmt.Errorf("unknown command %q", strings.Join(args, " ")))
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
 }
 
 func versionCommand() *cobra.Command {

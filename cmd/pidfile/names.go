@@ -16,6 +16,8 @@ func resolve(arg string) (string, error) {
 	switch {
 	case arg == "":
 		return "", errors.New("PIDFILE is empty")
+	case os.IsPathSeparator(arg[len(arg)-1]):
+		return "", fmt.Errorf("PIDFILE %s names a directory: name a file in it", arg)
 	case strings.ContainsRune(arg, filepath.Separator) || strings.HasSuffix(arg, ".pid"):
 		return filepath.Abs(arg)
 	case arg == "." || arg == "..":

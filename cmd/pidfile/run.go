@@ -28,6 +28,7 @@ type runner struct {
 	close    bool
 	mode     fs.FileMode
 
+	told       int    // the PID that takeOver has told of
 	path       string // of the PID file
 	start      starter
 	pid        int   // COMMAND's
@@ -143,7 +144,7 @@ func (r *runner) run(name string, command []string) (err error) {
 	}
 	r.start = starter{path: file, argv: command, env: environ(r.path), inherit: !r.close}
 	lock.Publish = r.publish
-	f, err := r.acquire(pidfile.Config{Mode: r.mode, Command: command})
+	f, err := r.acquire(pidfile.Config{Mode: r.mode, Command: command, TakeOver: r.takeOver})
 	if err != nil {
 		return r.refused(err)
 	}
@@ -192,6 +193,15 @@ func (r *runner) acquire(c pidfile.Config) (*pidfile.File, error) {
 		defer r.progress.End()
 	}
 	return c.AcquireContext(ctx, r.path)
+}
+
+// takeOver tells that the file of a live process is about to be replaced, since
+// it is not COMMAND.
+func (r *runner) takeOver(pid int) {
+	if pid != r.told && !r.quiet {
+		note("taking over %s, a left-over: %s is alive, but not COMMAND, or started later", r.path, processName(pid))
+		r.told = pid
+	}
 }
 
 // waiting says whom we wait for.

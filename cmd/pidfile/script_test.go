@@ -51,6 +51,10 @@ func testMain(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		return 1
 	}
+	// What a script starts in the background must not keep its pipes open.
+	if err := os.WriteFile(filepath.Join(dir, "bg"), []byte("#!/bin/sh\nexec \"$@\" </dev/null >/dev/null 2>&1\n"), 0o755); err != nil {
+		panic(err)
+	}
 	os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	os.Unsetenv("PIDFILE")
 	// Orphans of killed wrappers come to us: none goes unseen, and no PID of
@@ -58,6 +62,7 @@ func testMain(m *testing.M) int {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		panic(err)
 	}
+	defer killOrphans()
 	return m.Run()
 }
 
@@ -70,7 +75,7 @@ func knownBug(t *testing.T, what string) {
 }
 
 // TestScripts runs testdata/script: one behaviour a file. Beyond the usual
-// commands there are
+// there are the commands
 //
 //	exits N COMMAND...  run COMMAND, whose exit code must be N
 //	await FILE          wait until FILE has a whole line
@@ -78,6 +83,7 @@ func knownBug(t *testing.T, what string) {
 //	blocked FILE        wait until a process waits for the flock(2) of FILE
 //	gone PID            wait until there is no such process, or a zombie
 //
+// a program bg, which runs its arguments with all output thrown away,
 // and the conditions [root] and [knownbugs].
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{

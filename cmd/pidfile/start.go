@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -28,5 +30,6 @@ func (e *startError) Unwrap() error { return e.errno }
 
 // environ is COMMAND's environment: ours, and where its PID file is.
 func environ(pidfile string) []string {
-	return append(os.Environ(), "PIDFILE="+pidfile)
+	outer := func(v string) bool { return strings.HasPrefix(v, "PIDFILE=") }
+	return append(slices.DeleteFunc(os.Environ(), outer), "PIDFILE="+pidfile)
 }

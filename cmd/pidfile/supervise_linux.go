@@ -10,9 +10,23 @@ import (
 // A caught signal, as the handler writes it: the beginning of siginfo_t.
 type caught struct{ sig, code, pid int32 }
 
-// siKernel is the code of a signal that the terminal's keys send: to its whole
-// foreground group, and so to COMMAND as well.
+// siKernel is the code of a signal that the kernel sends.
 const siKernel = 0x80
+
+// shared reports whether COMMAND gets the signal from the kernel as we do, and
+// would get it twice: a terminal signals its whole foreground group for a key or
+// a new size, and the end of a session's leader is a HUP to all. A HUP to the
+// leader itself, when the terminal is gone, is for it alone.
+func (c caught) shared() bool {
+	if c.code != siKernel {
+		return false
+	}
+	if syscall.Signal(c.sig) == unix.SIGHUP {
+		leader, err := unix.Getsid(0)
+		return err == nil && leader != unix.Getpid()
+	}
+	return true
+}
 
 // moment, in milliseconds, is how long a COMMAND may take and still count as short.
 const moment = 100
@@ -77,7 +91,7 @@ func (s *supervisor) wait(pid int, pidfd int32, settled func()) {
 			settled()
 		}
 		for c, ok := s.next(); ok; c, ok = s.next() {
-			if c.code != siKernel {
+			if !c.shared() {
 				_ = unix.Kill(pid, syscall.Signal(c.sig)) // EPERM: COMMAND has become another user
 			}
 		}

@@ -48,6 +48,16 @@ func who(s pidfile.Status) string {
 	return fmt.Sprintf("PID %d (%s), %s", s.PID, commandLine(p, 60), since(p.Started))
 }
 
+// processName is a PID and, if it can be seen, what runs there.
+func processName(pid int) string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || len(text) == 0 {
+		return fmt.Sprintf("PID %d", pid)
+	}
+	line := strings.TrimRight(strings.ReplaceAll(string(text), "\x00", " "), " ")
+	return fmt.Sprintf("PID %d (%s)", pid, fit(printable(line), 60))
+}
+
 // commandLine is a process's command line, cut to a width and safe to print.
 func commandLine(p *pidfile.ProcessInfo, width int) string {
 	line := strings.Join(p.Args, " ")

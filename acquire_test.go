@@ -100,8 +100,13 @@ func runHelper(mode, path string) {
 		say(verdict(err))
 		do(nil)
 		runtime.KeepAlive(f)
+	default:
+		helpers[mode](path)
 	}
 }
+
+// helpers are further modes, registered by the files that need them.
+var helpers = map[string]func(path string){}
 
 // pythonHolder is the question that python-pidfile asks: does the file name a
 // live process with the argv[0] of ours?

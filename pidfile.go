@@ -79,8 +79,8 @@ func Do(ctx context.Context, path string, fn func(context.Context) error) error 
 // (symbolic links are not followed). They leave everything as it was.
 //
 // Acquire does not wait for a holder. When the file is locked by somebody who
-// left no mark of this package, it looks again for up to 50 ms, since that may
-// be a start that just clears a left-over. It may be called by any goroutine.
+// left no mark of this package, it looks again for up to 50 ms (500 ms if the file
+// names a dead process), since that may be a start that just clears a left-over. It may be called by any goroutine.
 //
 // The lock ends with Release or with the process. A File that its owner forgot
 // keeps it: no finalizer takes it away. A child process does not inherit the

@@ -44,7 +44,7 @@ type plan struct {
 	link    bool
 	oldSize int64
 	keep    bool
-	nofile  *syscall.Rlimit             // as it was before package os raised it
+	nofile  *[2]uint64                  // as it was before package syscall raised it
 	caught  [len(passed)]syscall.Signal // to be set to their default
 	report  int                         // write end of the pipe, closed by exec
 	pidfile *byte

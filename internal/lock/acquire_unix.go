@@ -19,8 +19,8 @@ func (h *Hold) Prepare(path string) {
 }
 
 // Acquire takes the file if nobody has it and returns a Refusal or an error
-// otherwise. It does not block, but for up to 50 ms it doubts a refusal that
-// may be a moment's. A refusal creates and changes nothing.
+// otherwise. It does not block, but for a while it doubts a refusal that may be
+// a moment's. A refusal creates and changes nothing.
 func (h *Hold) Acquire(o *Options) (Refusal, error) {
 	r, err := h.attempt(o)
 	if !again(r, err) {
@@ -33,7 +33,11 @@ func (h *Hold) Acquire(o *Options) (Refusal, error) {
 			doubted = time.Now() // another file: its holder gets the whole doubt
 		} else {
 			last = r
-			if time.Since(doubted) > doubt {
+			limit := doubt
+			if r.PID != 0 && unix.Kill(r.PID, 0) == unix.ESRCH {
+				limit = deadDoubt
+			}
+			if time.Since(doubted) > limit {
 				break
 			}
 			time.Sleep(pause)

@@ -133,6 +133,9 @@ const (
 	// doubt is how long a refusal that may be a moment's (somebody clears a
 	// left-over, or only looks) is doubted before it is reported.
 	doubt = 50 * time.Millisecond
+	// deadDoubt is the same where the text names a dead process: then somebody
+	// almost certainly clears a left-over, and may have to wait for a CPU.
+	deadDoubt = 500 * time.Millisecond
 	// hurry bounds the whole attempt while the path changes under it.
 	hurry = time.Second
 	// maxOld bounds how many earlier inodes a waiter keeps locked. Each costs

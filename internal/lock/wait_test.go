@@ -270,7 +270,7 @@ func usage() (switches int64, cpu time.Duration) {
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
 		panic(err)
 	}
-	return u.Nvcsw, time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return int64(u.Nvcsw), time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // crowd plays one of many: for each line it waits, says that it holds the file,

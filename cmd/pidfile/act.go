@@ -178,12 +178,29 @@ func (s *stopper) stop(path string) outcome {
 		o.Result, o.code = "failed", exitUnproven
 		o.Error = err.Error()
 	default:
-		o.Result = fmt.Sprintf("PID %d stopped (%s, %v)", o.PID, how, took)
-		if next, err := pidfile.Inspect(path); err == nil && next.State == pidfile.Running && next.PID != o.PID {
-			o.Result += fmt.Sprintf("; PID %d has taken its place", next.PID)
-		}
+		o.Result = fmt.Sprintf("PID %d stopped (%s, %v)", o.PID, how, took) + aftermath(path, o.PID)
 	}
 	return o
+}
+
+// aftermath waits until what PID pid held is free, for its wrapper needs a moment
+// to see that it has ended, and tells if somebody has the file all the same.
+func aftermath(path string, pid int) string {
+	kept := func() bool {
+		s, err := pidfile.Inspect(path)
+		return err == nil && s.State == pidfile.Running && s.PID == pid && s.Process == nil
+	}
+	if kept() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if _, err := pidfile.WaitEnd(ctx, path); err != nil && kept() {
+			return "; its lock is still held: see 'pidfile status --explain " + path + "'"
+		}
+	}
+	if s, err := pidfile.Inspect(path); err == nil && s.State == pidfile.Running && s.PID != pid {
+		return fmt.Sprintf("; PID %d has taken its place", s.PID)
+	}
+	return ""
 }
 
 // end ends p and says with which signal.

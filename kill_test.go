@@ -48,8 +48,8 @@ type toll struct {
 	Holders    int64 // holders that USR1 ended
 	Innocents  int64 // innocents that any signal ended
 	Signals    int64 // signals sent, as the senders know
-	Finds      int64 // that found somebody or did not
-	NotRunning int64
+	Finds      int64 // all that there was a file for
+	NotRunning int64 // of these: an innocent has the PID, or nobody
 	Unproven   int64
 	Races      int64 // found, but ended before the signal was sent
 	Errors     []string
@@ -181,7 +181,7 @@ func (to *toll) add(from *toll) {
 
 func laneFile(dir string, lane int) string { return filepath.Join(dir, fmt.Sprintf("%d.pid", lane)) }
 
-// A hunter finds and signals the holder of one file until it is told to stop.
+// A hunter finds and signals the holders of files until it is told to stop.
 type hunter struct {
 	stop  atomic.Bool
 	turns atomic.Int64
@@ -189,11 +189,16 @@ type hunter struct {
 	toll  toll
 }
 
-func hunt(path string, naive bool) *hunter {
+func hunt(naive bool, files ...string) *hunter {
 	h := &hunter{done: make(chan struct{})}
 	go func() {
 		defer close(h.done)
-		for !h.stop.Load() {
+		for i := 0; !h.stop.Load(); i++ {
+			path := files[i%len(files)]
+			if _, err := os.Lstat(path); err != nil {
+				time.Sleep(100 * time.Microsecond) // leave the CPU to those who make it
+				continue
+			}
 			h.toll.Finds++
 			if naive {
 				h.naive(path)
@@ -201,6 +206,7 @@ func hunt(path string, naive bool) *hunter {
 				h.find(path)
 			}
 			h.turns.Add(1)
+			runtime.Gosched()
 		}
 	}()
 	return h
@@ -237,24 +243,22 @@ func (h *hunter) naive(path string) {
 }
 
 func findAndSignalHelper(dir string) {
-	var hunters []*hunter
-	for lane := range lanes {
-		hunters = append(hunters, hunt(laneFile(dir, lane), os.Getenv(killNaive) != ""))
+	files := make([]string, lanes)
+	for lane := range files {
+		files[lane] = laneFile(dir, lane)
 	}
+	h := hunt(os.Getenv(killNaive) != "", files...)
 	_, _ = io.Copy(io.Discard, os.Stdin)
-	var all toll
-	for _, h := range hunters {
-		h.stop.Store(true)
-		<-h.done
-		all.add(&h.toll)
-	}
+	h.stop.Store(true)
+	<-h.done
+	all := h.toll
 	_ = json.NewEncoder(os.Stdout).Encode(&all)
 }
 
 // lane lets one holder after the other end and be succeeded by an innocent.
 func (k *killer) lane(lane int) error {
 	path := laneFile(k.dir, lane)
-	hunter := hunt(path, k.naive)
+	hunter := hunt(k.naive, path)
 	var all toll
 	defer func() {
 		hunter.stop.Store(true)
@@ -320,7 +324,7 @@ func (k *killer) end(holder *fork, hunter *hunter, round int) syscall.Signal {
 		defer giveUp.Stop()
 	case 1: // while they look
 		for turns := hunter.turns.Load(); hunter.turns.Load() == turns && !hunter.stop.Load(); {
-			runtime.Gosched()
+			time.Sleep(20 * time.Microsecond)
 		}
 		fallthrough
 	case 2: // at once or soon

@@ -385,7 +385,8 @@ func TestBothKilled(t *testing.T) {
 func TestKilledAnywhere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.pid")
 	left := 0
-	for range 60 {
+	n := 0
+	for began := time.Now(); n < 100 && time.Since(began) < 5*time.Second; n++ {
 		w := prepare(t, path, "sleep", "0.003")
 		w.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		w.begin(t)
@@ -404,7 +405,7 @@ func TestKilledAnywhere(t *testing.T) {
 		works(t, path)
 		killOrphans()
 	}
-	t.Logf("%d of 60 left a file", left)
+	t.Logf("%d of %d left a file", left, n)
 	if left == 0 {
 		t.Log("no kill hit a running COMMAND: this run has shown nothing")
 	}
@@ -433,6 +434,29 @@ func TestBackgroundChild(t *testing.T) {
 		works(t, path)
 		killOrphans()
 	}
+}
+
+// TestBackgroundChildAndWaiter: a waiter is blocked on the very file that the
+// child has inherited, so that its lock must be given up and not only closed.
+func TestBackgroundChildAndWaiter(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	first := start(t, path, "sh", "-c", "sleep 1000 & read x; exit 3")
+	first.command(t)
+	waiter := prepare(t, path, "true")
+	waiter.Args = slices.Insert(waiter.Args, 2, "-w")
+	waiter.begin(t)
+	eventually(t, "a waiter", func() bool { return blocked(path) == 1 })
+	first.stdin.Close()
+	if code := first.wait(t); code != 3 {
+		t.Errorf("exit code %d, want 3: %s", code, &first.stderr)
+	}
+	if code := waiter.wait(t); code != 0 {
+		t.Errorf("the waiter: exit code %d: %s", code, &waiter.stderr)
+	}
+	if !slices.ContainsFunc(children(), alive) {
+		t.Error("there was no child: nothing is shown")
+	}
+	noFile(t, path)
 }
 
 // TestClosedDescriptors has a COMMAND that closes all that it inherited, as

@@ -66,14 +66,6 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
-// knownBug skips a test of what does not work yet. PIDFILE_KNOWN_BUGS=1 runs it.
-func knownBug(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("PIDFILE_KNOWN_BUGS") == "" {
-		t.Skip("known bug: " + what)
-	}
-}
-
 // TestScripts runs testdata/script: one behaviour a file. Beyond the usual
 // there are the commands
 //
@@ -84,7 +76,8 @@ func knownBug(t *testing.T, what string) {
 //	gone PID            wait until there is no such process, or a zombie
 //
 // a program bg, which runs its arguments with all output thrown away,
-// and the conditions [root] and [knownbugs].
+// and the conditions [root] and [knownbugs]: what does not work yet is skipped
+// unless PIDFILE_KNOWN_BUGS is set.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",

@@ -15,7 +15,7 @@ import (
 
 // List inspects every regular file whose name ends in ".pid" below dirs, in
 // lexical order; without dirs below /run and, if that is set, below
-// $XDG_RUNTIME_DIR. Symbolic links are not followed.
+// $XDG_RUNTIME_DIR. Symbolic links are followed in dirs only, not below them.
 //
 // Each pair is what Inspect would return, judged by the locks as they were when
 // List began. A directory that cannot be read is a pair too: Unknown, its path,
@@ -42,6 +42,9 @@ func List(dirs ...string) iter.Seq2[Status, error] {
 func list(dir string, table *proc.LockTable, yield func(Status, error) bool) bool {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
+	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real // as /var/run is
 	}
 	more := true
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

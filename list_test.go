@@ -32,7 +32,16 @@ func init() {
 		}
 		_ = json.NewEncoder(os.Stdout).Encode(all)
 	}
-	helpers["clean loop"] = loopHelper(func(path string) { _ = pidfile.Clean(path) })
+	helpers["clean loop"] = loopHelper(func(path string) { _ = clean(path) })
+}
+
+// clean leaves the CPU to others if there is nothing to do.
+func clean(path string) error {
+	err := pidfile.Clean(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		time.Sleep(50 * time.Microsecond)
+	}
+	return err
 }
 
 // A listed is what List yields.
@@ -202,13 +211,16 @@ func TestListDefault(t *testing.T) {
 // What a running file costs more than a left-over.
 func TestListCost(t *testing.T) {
 	dirs := map[string]string{"stale": t.TempDir(), "unlocked": t.TempDir(), "held": t.TempDir(), "flock(1)": t.TempDir()}
-	const n = 100
+	const n, few = 100, 10
 	for i := range n {
 		name := fmt.Sprintf("%03d.pid", i)
 		write(t, filepath.Join(dirs["stale"], name), "4194304\n")
 		c := quickCat(t, nil)
 		write(t, filepath.Join(dirs["unlocked"], name), fmt.Sprintln(c.Process.Pid))
 		for dir, named := range map[string]bool{"held": true, "flock(1)": false} {
+			if dir == "flock(1)" && i >= few {
+				continue
+			}
 			f, err := os.Create(filepath.Join(dirs[dir], name))
 			must(t, err)
 			must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB))
@@ -221,6 +233,10 @@ func TestListCost(t *testing.T) {
 		}
 	}
 	cost := func(name string, times int) time.Duration {
+		want := n
+		if name == "flock(1)" {
+			want = few
+		}
 		best := time.Hour
 		for range times { // others may need this machine, too
 			begin, found := time.Now(), 0
@@ -232,11 +248,11 @@ func TestListCost(t *testing.T) {
 				}
 			}
 			best = min(best, time.Since(begin))
-			if found != n {
+			if found != want {
 				t.Fatalf("listed %d", found)
 			}
 		}
-		return best / n
+		return best / time.Duration(want)
 	}
 	stale := cost("stale", 20)
 	for name, times := range map[string]int{"unlocked": 20, "held": 20, "flock(1)": 1} {
@@ -317,6 +333,7 @@ func (s *cleanStorm) starter(t *testing.T) {
 			t.Error(err)
 			return
 		}
+		time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond) // others may come
 	}
 }
 
@@ -328,10 +345,9 @@ func (s *cleanStorm) leaver(t *testing.T) {
 			return
 		}
 		for !s.stop.Load() && os.Link(s.left, s.path) != nil {
-			runtime.Gosched()
+			time.Sleep(20 * time.Microsecond)
 		}
-		_ = os.Remove(s.left)
-		runtime.Gosched()
+		_ = os.Remove(s.left) // one name is enough
 	}
 }
 
@@ -369,7 +385,7 @@ func TestCleanRemovesNoHeldFile(t *testing.T) {
 	var s cleanStorm
 	dir := t.TempDir()
 	n := looked(t, "clean loop", filepath.Join(dir, "a.pid"), func() { // two other processes
-		s.run(t, dir, pidfile.Clean, func() bool { return s.cleaned.Load() >= 500 && s.starts.Load() >= 1_000 })
+		s.run(t, dir, clean, func() bool { return s.cleaned.Load() >= 200 && s.starts.Load() >= 500 })
 	})
 	t.Logf("%d more calls of Clean elsewhere", n)
 	if s.taken.Load() != 0 || s.overlaps.Load() != 0 {

@@ -211,7 +211,7 @@ func (c Config) running(pid int, written time.Time) bool {
 	if err != nil || i.Zombie() {
 		return false
 	}
-	if !i.Hidden && proc.ReadClock().Judge(i.Start, written) == proc.Existed && c.program().Runs(&i) {
+	if !i.Hidden && proc.ReadClock().Judge(i.Start, written) <= proc.Unclear && c.program().Runs(&i) {
 		return true
 	}
 	if c.TakeOver != nil {

@@ -39,7 +39,8 @@ type ExitStatus = proc.ExitStatus
 // To be trusted, the file must belong to root, to us or to the process's user,
 // and so must its directory; others may write neither the file nor, unless it
 // has the sticky bit, the directory; and the file has one name only (no hard
-// links). PID 1 must be proven by the lock: too many broken files say 1.
+// links). A file that is not locked must not be writable by a group either, but
+// root's. PID 1 must be proven by the lock: too many broken files say 1.
 //
 // Find blocks no longer than Inspect does. The Process must be closed. Outside
 // Linux the error matches errors.ErrUnsupported.
@@ -105,6 +106,8 @@ func (j *judgement) distrust() string {
 		return fmt.Sprintf("the file belongs to UID %d, who is neither root, nor us, nor the process's user", v.UID)
 	case v.Mode&0o002 != 0:
 		return fmt.Sprintf("everybody may write the file (mode %04o)", v.Mode)
+	case v.Mode&0o020 != 0 && v.GID != 0 && !j.proven:
+		return fmt.Sprintf("group %d may write the file (mode %04o), which is not locked", v.GID, v.Mode)
 	case v.Links != 1:
 		return fmt.Sprintf("the file has %d names (hard links)", v.Links)
 	}

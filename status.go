@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
 	"github.com/go-pidfile/pidfile/internal/proc"
@@ -152,7 +154,7 @@ func judge(path string, table *proc.LockTable) (j judgement, err error) {
 }
 
 // look judges once. It is doubtful if the lock may be that of somebody who just
-// clears a left-over.
+// clears a left-over, or only looks.
 func (j *judgement) look(table *proc.LockTable) (doubtful bool, err error) {
 	j.view, err = lock.Look(j.path)
 	switch {
@@ -184,6 +186,11 @@ func (j *judgement) look(table *proc.LockTable) (doubtful bool, err error) {
 		return j.judgeLocked(id, locks) && !j.view.Marked, nil
 	}
 	j.judgeUnlocked()
+	if len(locks) > 0 && j.state != Running { // shared ones, or Write would have said so
+		j.state = Unknown
+		j.say("somebody holds a shared lock on it, which keeps every start out")
+		return true, nil
+	}
 	return false, nil
 }
 
@@ -232,7 +239,7 @@ func (j *judgement) proof(i *proc.Info, id proc.FileID, locks []proc.Lock) strin
 	switch {
 	case took(i.PID):
 		return fmt.Sprintf("PID %d took the lock", i.PID)
-	case i.PPID > 1 && (proc.Holds(i.PPID, id) || took(i.PPID)):
+	case i.PPID > 0 && (proc.Holds(i.PPID, id) || took(i.PPID)):
 		return fmt.Sprintf("PID %d is a child of PID %d, which holds the lock", i.PID, i.PPID)
 	}
 	return ""
@@ -249,7 +256,18 @@ func name(pid int) string {
 	if err != nil || len(i.Args) == 0 {
 		return fmt.Sprintf("PID %d", pid)
 	}
-	return fmt.Sprintf("PID %d (%s)", pid, filepath.Base(i.Args[0]))
+	return fmt.Sprintf("PID %d (%s)", pid, printable(filepath.Base(i.Args[0])))
+}
+
+// printable replaces what could talk to a terminal: a process's name is its
+// user's text.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // sayNamed says what is the matter with the named process.
@@ -310,6 +328,9 @@ func (j *judgement) judgeAge(i *proc.Info) {
 	case proc.Existed:
 		j.state, j.info = Running, i
 		j.say("%s is alive and existed when the file was written", name(i.PID))
+	case proc.Unclear:
+		j.state = Unknown
+		j.say("%s is alive, and started so soon after the file was written that the clocks cannot tell whether the PID was reused", name(i.PID))
 	case proc.BeforeBoot:
 		j.say("the file is from before this boot: %s has the PID by chance", name(i.PID))
 	default:

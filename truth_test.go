@@ -644,7 +644,8 @@ func truths() []truth {
 			write(t, path, "4194304\n")
 			h := startCmd(t, exec.Command("flock", "-s", path, "sh", "-c", "echo ready; cat")).says("ready")
 			return scene{path: path, alive: []int{h.pid()}}
-		}, state: stale, find: notRunning, clean: isRunning, start: isRunning},
+		}, state: unknown, find: unproven, clean: unproven, start: isRunning,
+			says: []string{"shared lock"}},
 		{name: "fcntl, with its own PID", scene: func(t *testing.T) scene {
 			path := tempPath(t)
 			return scene{path: path, holder: fcntlNames(t, path, 0).pid()}

@@ -386,7 +386,7 @@ func TestKilledAnywhere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.pid")
 	left := 0
 	n := 0
-	for began := time.Now(); n < 100 && time.Since(began) < 5*time.Second; n++ {
+	for began := time.Now(); n < 100 && time.Since(began) < 4*time.Second; n++ {
 		w := prepare(t, path, "sleep", "0.003")
 		w.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		w.begin(t)
@@ -637,7 +637,7 @@ func TestSignals(t *testing.T) {
 // TestShortRuns: thousands of runs, and a reader who never sees half a file. On
 // a machine that has other work they are fewer, so as to end in time.
 func TestShortRuns(t *testing.T) {
-	n, limit := 2000, 15*time.Second
+	n, limit := 2000, 12*time.Second
 	if os.Getenv("PIDFILE_LONG") != "" {
 		n, limit = 10000, time.Hour
 	} else if testing.Short() {
@@ -744,7 +744,7 @@ func TestTermAnywhere(t *testing.T) {
 	codes := map[string]int{}
 	life := 10 * time.Millisecond // of a run, as it turns out to be
 	n := 0
-	for began := time.Now(); n < 300 && time.Since(began) < 10*time.Second; n++ {
+	for began := time.Now(); n < 300 && time.Since(began) < 8*time.Second; n++ {
 		i := n
 		if i%2 == 1 {
 			writeFile(t, path, stale)

@@ -51,7 +51,10 @@ func setAction(sig syscall.Signal, action, old *sigaction) syscall.Errno {
 func catch(pipe int) {
 	signalPipe = int32(pipe)
 	on, after := handler()
-	action := sigaction{handler: on, restorer: after, flags: saSiginfo | saRestorer | saOnStack | saRestart}
+	action := sigaction{handler: on, restorer: after, flags: saSiginfo | saOnStack | saRestart}
+	if after != 0 {
+		action.flags |= saRestorer
+	}
 	for _, sig := range passed {
 		var old sigaction
 		if setAction(sig, nil, &old) == 0 && old.handler != sigIgnore {

@@ -28,8 +28,9 @@ type runner struct {
 	close    bool
 	mode     fs.FileMode
 
-	told       int    // the PID that takeOver has told of
-	path       string // of the PID file
+	missed     []syscall.Signal // caught while COMMAND could not be started
+	told       int              // the PID that takeOver has told of
+	path       string           // of the PID file
 	start      starter
 	pid        int   // COMMAND's
 	pidfd      int32 // -1 if there is none
@@ -146,6 +147,7 @@ func (r *runner) run(name string, command []string) (err error) {
 	lock.Publish = r.publish
 	f, err := r.acquire(pidfile.Config{Mode: r.mode, Command: command, TakeOver: r.takeOver})
 	if err != nil {
+		raise(r.missed)
 		return r.refused(err)
 	}
 	if r.become {
@@ -228,7 +230,12 @@ func (r *runner) publish(b lock.Birth) (int, error) {
 	r.progress.End() // COMMAND finds the terminal clean
 	r.pid, r.pidfd, err = r.start.start(b)
 	if err != nil {
-		s.giveUp()
+		missed := s.giveUp()
+		if err != syscall.EEXIST {
+			r.missed = missed // first the file must be taken away again
+			return r.pid, err
+		}
+		raise(missed)
 		r.progress.Resume()
 		return r.pid, err
 	}
@@ -256,6 +263,11 @@ func (r *runner) refused(err error) error {
 			complain(&hinted{told, "'pidfile status --explain " + r.path + "' tells more; --wait waits until it has ended"})
 		}
 		return exit(r.conflict)
+	case errors.Is(err, context.DeadlineExceeded): // before anything was tried
+		if !r.quiet && r.conflict != 0 {
+			complain(err)
+		}
+		return exit(r.conflict)
 	case errors.As(err, &failed) && failed.step == "exec":
 		complain(fmt.Errorf("%s: cannot be executed: %v", failed.path, failed.errno))
 		if failed.errno == syscall.ENOENT { // gone since, or its interpreter is missing
@@ -281,6 +293,7 @@ func (r *runner) exec(f *pidfile.File) error {
 func (r *runner) supervise(f *pidfile.File) error {
 	r.supervisor.wait(r.pid, r.pidfd, func() { go r.keep(f) })
 	if err := f.Release(); err != nil {
+		survivePipe()
 		complain(err)
 	}
 	code, err := reap(r.pid)
@@ -294,8 +307,10 @@ func (r *runner) supervise(f *pidfile.File) error {
 }
 
 // keep puts the file back when somebody takes it away: who removes a PID file
-// by hand would else let a second instance in.
+// by hand would else let a second instance in. The file put back is another one,
+// whose lock COMMAND has not inherited: from then on it ends with us.
 func (r *runner) keep(f *pidfile.File) {
+	survivePipe()
 	for {
 		<-f.Lost()
 		switch err := f.Restore(); {

@@ -123,6 +123,9 @@ func (s *starter) start(b lock.Birth) (pid int, pidfd int32, err error) {
 	if said[0] != stepExec {
 		e.path = b.Path()
 	}
+	if said[0] == stepLink && (e.errno == unix.EPERM || e.errno == unix.EOPNOTSUPP || e.errno == unix.ENOSYS || e.errno == unix.EMLINK) {
+		return 0, -1, lock.ErrNoBirth
+	}
 	if said[0] == stepLink && e.errno == unix.EEXIST {
 		return 0, -1, unix.EEXIST
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +18,9 @@ const siKernel = 0x80
 // would get it twice: a terminal signals its whole foreground group for a key or
 // a new size, and the end of a session's leader is a HUP to all. A HUP to the
 // leader itself, when the terminal is gone, is for it alone.
-func (c caught) shared() bool {
-	if c.code != siKernel {
+func (c caught) shared(pid int) bool {
+	group, err := unix.Getpgid(pid)
+	if c.code != siKernel || err != nil || group != unix.Getpgrp() {
 		return false
 	}
 	if syscall.Signal(c.sig) == unix.SIGHUP {
@@ -57,15 +59,23 @@ func (s *supervisor) next() (c caught, ok bool) {
 	}
 }
 
-// giveUp undoes newSupervisor where there is no COMMAND after all: a signal
-// caught meanwhile is for us.
-func (s *supervisor) giveUp() {
+// giveUp undoes newSupervisor where there is no COMMAND after all, and returns
+// the signals caught meanwhile: they are for us.
+func (s *supervisor) giveUp() (missed []syscall.Signal) {
 	uncatch()
-	if c, ok := s.next(); ok {
-		_ = unix.Kill(unix.Getpid(), syscall.Signal(c.sig))
+	for c, ok := s.next(); ok; c, ok = s.next() {
+		missed = append(missed, syscall.Signal(c.sig))
 	}
 	unix.Close(s.pipe[0])
 	unix.Close(s.pipe[1])
+	return missed
+}
+
+// raise sends ourselves the signals that were missed.
+func raise(missed []syscall.Signal) {
+	for _, sig := range missed {
+		_ = unix.Kill(unix.Getpid(), sig)
+	}
 }
 
 // wait returns when COMMAND has ended. It is not reaped: as long as it is a
@@ -80,18 +90,18 @@ func (s *supervisor) wait(pid int, pidfd int32, settled func()) {
 		}()
 	}
 	fds := []unix.PollFd{{Fd: int32(s.pipe[0]), Events: unix.POLLIN}, {Fd: pidfd, Events: unix.POLLIN}}
-	timeout := moment
+	timeout, start := moment, time.Now()
 	for {
-		n, err := unix.Poll(fds, timeout)
+		_, err := unix.Poll(fds, timeout)
 		if err != nil && err != unix.EINTR {
 			return // cannot happen; reaping waits as well
 		}
-		if n == 0 && err == nil {
+		if timeout >= 0 && time.Since(start) >= moment*time.Millisecond {
 			timeout = -1
 			settled()
 		}
 		for c, ok := s.next(); ok; c, ok = s.next() {
-			if !c.shared() {
+			if !c.shared(pid) {
 				_ = unix.Kill(pid, syscall.Signal(c.sig)) // EPERM: COMMAND has become another user
 			}
 		}

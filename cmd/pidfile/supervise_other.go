@@ -21,7 +21,12 @@ func newSupervisor() (*supervisor, error) {
 	return s, nil
 }
 
-func (s *supervisor) giveUp() { signal.Stop(s.c) }
+func (s *supervisor) giveUp() []syscall.Signal {
+	signal.Stop(s.c)
+	return nil
+}
+
+func raise([]syscall.Signal) {}
 
 // wait passes signals on, in the background: COMMAND is waited for by reaping.
 func (s *supervisor) wait(pid int, _ int32, settled func()) {

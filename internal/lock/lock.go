@@ -104,6 +104,10 @@ type Hold struct {
 // ErrChanged: the path came to name another file, or the text was overwritten.
 var ErrChanged = errors.New("the path no longer names this file")
 
+// ErrNoBirth is what Publish returns where the file cannot be linked: it is
+// taken in place then.
+var ErrNoBirth = errNoBirth
+
 // ErrHeld: somebody has the file.
 var ErrHeld = errors.New("locked")
 
@@ -126,6 +130,7 @@ type meta struct {
 	mtime time.Time
 	uid   int
 	links uint64
+	gid   int
 }
 
 // Bounds of an attempt that fails at once.

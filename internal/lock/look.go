@@ -8,6 +8,7 @@ type View struct {
 	ID      ID
 	Mode    uint32 // permission bits
 	UID     int
+	GID     int
 	Links   uint64
 	Written time.Time
 	PID     int   // 0 if the text is malformed

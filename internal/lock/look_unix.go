@@ -5,6 +5,7 @@ package lock
 import (
 	"context"
 	"errors"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -79,7 +80,7 @@ func (h *Hold) view(fd int) (View, error) {
 }
 
 func viewOf(st meta) View {
-	return View{ID: st.id, Mode: st.mode & 0o7777, UID: st.uid, Links: st.links, Written: st.mtime}
+	return View{ID: st.id, Mode: st.mode & 0o7777, UID: st.uid, GID: st.gid, Links: st.links, Written: st.mtime}
 }
 
 // Peek says, without taking a lock, whether somebody has the file, as far as
@@ -102,6 +103,13 @@ func Peek(path string) Refusal {
 // against it. A file that somebody has locked is ErrHeld. It does not block.
 func Remove(path string, stale func(View) error) error {
 	h := Hold{name: newName(path)}
+	// The directory is pinned: whoever may rename it or one above it must not
+	// have us remove another's file.
+	dir, err := unix.Open(filepath.Dir(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return h.pathError("open", err)
+	}
+	defer closeFD(dir)
 	fd, _, err := h.look()
 	if err == errAgain || err == unix.ENOENT {
 		return h.pathError("open", unix.ENOENT)
@@ -121,7 +129,8 @@ func Remove(path string, stale func(View) error) error {
 	if err != nil {
 		return err
 	}
-	if there, err := h.name.stat(); err != nil || there.id != v.ID {
+	var there unix.Stat_t
+	if err := unix.Fstatat(dir, filepath.Base(path), &there, unix.AT_SYMLINK_NOFOLLOW); err != nil || (ID{uint64(there.Dev), uint64(there.Ino)}) != v.ID {
 		return h.pathError("clean", ErrHeld) // replaced: somebody has started
 	}
 	if held, _, err := marked(fd); held || err != nil && err != errBlind {
@@ -130,8 +139,9 @@ func Remove(path string, stale func(View) error) error {
 	if err := stale(v); err != nil {
 		return err
 	}
-	_ = unix.Unlink(spare(path)) // a crash in Record leaves both; this first: see reborn
-	if err := h.name.unlink(); err != nil {
+	// A crash in Record leaves both; this first: see reborn.
+	_ = unix.Unlinkat(dir, filepath.Base(spare(path)), 0)
+	if err := unix.Unlinkat(dir, filepath.Base(path), 0); err != nil {
 		return h.pathError("unlink", err)
 	}
 	return nil

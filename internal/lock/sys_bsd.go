@@ -62,7 +62,7 @@ func fstat(fd int) (meta, error) {
 }
 
 func bsdMeta(st *unix.Stat_t) meta {
-	return meta{ID{uint64(st.Dev), uint64(st.Ino)}, uint32(st.Mode), st.Size, time.Unix(st.Mtim.Unix()), int(st.Uid), uint64(st.Nlink)}
+	return meta{ID{uint64(st.Dev), uint64(st.Ino)}, uint32(st.Mode), st.Size, time.Unix(st.Mtim.Unix()), int(st.Uid), uint64(st.Nlink), int(st.Gid)}
 }
 
 func ofdLock(int) error        { return nil }

@@ -183,7 +183,7 @@ func (n name) stat() (meta, error) {
 		}
 		switch e {
 		case 0:
-			return meta{ID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}, uint32(st.Mode), int64(st.Size), time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)), int(st.Uid), uint64(st.Nlink)}, nil
+			return meta{ID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}, uint32(st.Mode), int64(st.Size), time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)), int(st.Uid), uint64(st.Nlink), int(st.Gid)}, nil
 		case unix.EINTR:
 			continue
 		}
@@ -199,7 +199,7 @@ func fstat(fd int) (meta, error) {
 			err = unix.Fstat(fd, &st)
 		}
 		if err != unix.EINTR {
-			return meta{ID{st.Dev, st.Ino}, st.Mode, st.Size, time.Unix(st.Mtim.Unix()), int(st.Uid), uint64(st.Nlink)}, err
+			return meta{ID{st.Dev, st.Ino}, st.Mode, st.Size, time.Unix(st.Mtim.Unix()), int(st.Uid), uint64(st.Nlink), int(st.Gid)}, err
 		}
 	}
 }
@@ -265,7 +265,8 @@ func marked(fd int) (held bool, pid int, err error) {
 // probe is marked, for those who only look.
 func probe(fd int) (held bool, pid int, err error) { return marked(fd) }
 
-// waitMark blocks until nobody has an fcntl lock on fd's file.
+// waitMark blocks until nobody has an fcntl lock on fd's file. A shared lock is
+// no obstacle to a descriptor that may only read: then it looks now and then.
 func waitMark(fd int, write bool) error {
 	typ := int16(unix.F_RDLCK)
 	if write {
@@ -275,8 +276,19 @@ func waitMark(fd int, write bool) error {
 		return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLKW, &unix.Flock_t{Type: typ})
 	})
 	ofdUnlock(fd)
+	for err == nil {
+		held, _, e := marked(fd)
+		if e != nil || !held {
+			return nil
+		}
+		time.Sleep(glance)
+	}
+	time.Sleep(glance) // whoever asks again does not spin
 	return err
 }
+
+// glance is how often to look where the kernel cannot wake us.
+const glance = 100 * time.Millisecond
 
 // collides reports whether fd's file system keeps flock and fcntl locks as one
 // kind: flock(2) says so of NFS (since Linux 2.6.12) and SMB (since 5.5).

@@ -63,7 +63,7 @@ func join(h *Hold, w *waiter) *queue {
 	queues.Lock()
 	defer queues.Unlock()
 	q := queues.m[path]
-	if q == nil || err == nil && q.on != there.id && q.on != (ID{}) {
+	if q == nil || q.on != (ID{}) && (err == unix.ENOENT || err == nil && q.on != there.id) {
 		q = &queue{path: path}
 		queues.m[path] = q
 		go q.serve()

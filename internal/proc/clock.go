@@ -16,7 +16,8 @@ type Clock struct {
 type Age int
 
 const (
-	Existed    Age = iota // the process existed when the file was written, or may have
+	Existed    Age = iota // the process existed when the file was written
+	Unclear               // it started so soon after that the clocks cannot tell
 	Younger               // it started after the file was written
 	BeforeBoot            // the file is from before this boot
 )
@@ -26,7 +27,9 @@ const (
 	// started: starts are counted in ticks of 10 ms, and a file's time comes
 	// from a clock that moves every 1 to 10 ms.
 	grain = 30 * time.Millisecond
-	// vague is how well Boot is known. Smaller steps are not noticed.
+	// vague is how well Boot is known: smaller steps of the clock are not
+	// noticed, so within it nothing is certain. (There are also file systems
+	// whose times are whole seconds.)
 	vague = 5 * time.Second
 )
 
@@ -36,18 +39,18 @@ const (
 // of the clocks, today's and that at boot, gets its say, and only if none allows
 // that the process existed it did not: a step errs towards Existed. Slewing
 // (adjtime, NTP's small corrections) moves both clocks alike and does not
-// matter.
+// matter. Where the clock at boot is not known, what is not Existed is Unclear.
 func (c Clock) Judge(start time.Duration, written time.Time) Age {
 	age := BeforeBoot
 	now := written.Sub(c.Now.Add(-c.Uptime)) // when it was written, since boot
 	if now >= start-grain {
 		return Existed // even if it lies in the future: the clock was set back
 	}
+	if now >= start-vague || c.Boot.IsZero() {
+		return Unclear
+	}
 	if now >= 0 {
 		age = Younger
-	}
-	if c.Boot.IsZero() {
-		return age
 	}
 	if step := c.Now.Add(-c.Uptime).Sub(c.Boot); step.Abs() <= vague {
 		return age

@@ -76,14 +76,14 @@ type starter struct {
 }
 
 var starters = []starter{
-	{"Acquire", 5_000, func(path string) error {
+	{"Acquire", 2_000, func(path string) error {
 		f, err := pidfile.Acquire(path)
 		if err == nil {
 			err = f.Release()
 		}
 		return err
 	}},
-	{"Acquire of a left-over", 2_000, func(path string) error {
+	{"Acquire of a left-over", 1_000, func(path string) error {
 		if err := os.WriteFile(path, []byte("4194304\n"), 0o644); err != nil {
 			return err
 		}
@@ -93,16 +93,16 @@ var starters = []starter{
 		}
 		return err
 	}},
-	{"flock(1)", 300, func(path string) error { return exec.Command("flock", "-n", path, "true").Run() }},
-	{"open, flock and unlock", 20_000, func(path string) error { return openAndFlock(path, true) }},
-	{"open, flock and close", 20_000, func(path string) error { return openAndFlock(path, false) }},
+	{"flock(1)", 200, func(path string) error { return exec.Command("flock", "-n", path, "true").Run() }},
+	{"open, flock and unlock", 10_000, func(path string) error { return openAndFlock(path, true) }},
+	{"open, flock and close", 10_000, func(path string) error { return openAndFlock(path, false) }},
 }
 
 // knownFailures is how many starts of a starter may fail. TODO: who looks into
 // /proc/PID/fd and fdinfo has, for microseconds, another reference to the open
 // file (fget_task in fs/proc/fd.c), and close(2) unlocks only with the last one.
 // Who does not unlock explicitly and starts again at once, may meet that.
-var knownFailures = map[string]int{"open, flock and close": 200}
+var knownFailures = map[string]int{"open, flock and close": 500}
 
 // openAndFlock is how trbs/pid and many others start.
 func openAndFlock(path string, unlock bool) error {

@@ -67,9 +67,9 @@ func list(dir string, table *proc.LockTable, yield func(Status, error) bool) boo
 	return more
 }
 
-// fresh is how young a file without a PID may be and still be one that somebody
-// is just writing without a lock.
-const fresh = 10 * time.Second
+// Fresh is how young a file whose text is no PID may be and not be cleaned: a
+// program that does not lock may be writing it.
+const Fresh = 10 * time.Second
 
 // Clean removes the file at path if it is proven stale, and does it under its
 // lock, so that no start is disturbed. The error, an *fs.PathError or an
@@ -77,8 +77,7 @@ const fresh = 10 * time.Second
 //   - fs.ErrNotExist if there is no file,
 //   - ErrAlreadyRunning if it is not stale,
 //   - ErrUnproven if that cannot be told, or if its text is no PID and it was
-//     written less than 10 seconds ago: a program that does not lock may be
-//     writing it.
+//     written less than Fresh ago.
 //
 // Clean does not block.
 func Clean(path string) error {
@@ -98,7 +97,7 @@ func Clean(path string) error {
 		if under.judgeUnlocked(); under.state == Running {
 			return under.running()
 		}
-		if v.PID == 0 && time.Since(v.Written).Abs() < fresh {
+		if v.PID == 0 && time.Since(v.Written).Abs() < Fresh {
 			under.state = Unknown
 			under.say("it was written only just now")
 		}

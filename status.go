@@ -121,7 +121,7 @@ func (j *judgement) status() Status {
 }
 
 func describe(i *proc.Info) *ProcessInfo {
-	p := &ProcessInfo{PID: i.PID, Args: i.Args, Executable: i.Exe, UID: i.UID, Started: proc.ReadClock().StartTime(i.Start)}
+	p := &ProcessInfo{PID: i.PID, Args: i.Args, Executable: i.Exe, UID: i.UID, Started: proc.ReadClock().StartTime(i.Start).Round(10 * time.Millisecond)}
 	if u, err := user.LookupId(strconv.Itoa(i.UID)); err == nil {
 		p.User = u.Username
 	}

@@ -3,6 +3,7 @@ package pidfile
 import (
 	"context"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -64,6 +65,9 @@ const glance = time.Second
 func WaitStart(ctx context.Context, path string) (Status, error) {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
+	}
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return Status{Path: path, State: Unknown, Evidence: []string{err.Error()}}, err
 	}
 	n := lock.WatchDir(filepath.Dir(path))
 	defer n.Close()

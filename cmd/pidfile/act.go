@@ -61,7 +61,7 @@ func report(all []outcome, asJSON bool) error {
 		case o.Error != "":
 			complain(errors.New(o.Error))
 		case !asJSON:
-			fmt.Printf("%s: %s\n", o.Path, o.Result)
+			fmt.Println(printable(o.Path + ": " + o.Result))
 		}
 	}
 	if asJSON {

@@ -35,7 +35,7 @@ namespace. The file that is tried is removed again.
 
 Exit codes:
   0    fine
-  1    not fine: the last line says what to change
+  1    not fine: the lines before the last say what to change
   125  the command line is wrong`,
 		Example: `  pidfile doctor
   pidfile doctor /srv/app/run`,
@@ -78,6 +78,13 @@ func patient(args []string) (dir, file string, err error) {
 	if fi, err := os.Stat(args[0]); err == nil && fi.IsDir() {
 		dir, err = filepath.Abs(args[0])
 		return dir, "", err
+	}
+	if !strings.ContainsRune(args[0], filepath.Separator) && !strings.HasSuffix(args[0], ".pid") {
+		if path, err := resolve(args[0]); err == nil {
+			if _, err := os.Lstat(path); err != nil {
+				return "", "", fmt.Errorf("%s is no directory, and there is no %s", args[0], path)
+			}
+		}
 	}
 	file, err = resolve(args[0])
 	if err != nil {

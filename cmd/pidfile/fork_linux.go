@@ -23,6 +23,8 @@ const forkFlags = uintptr(syscall.SIGCHLD) | syscall.CLONE_VM | syscall.CLONE_VF
 func handler() (onSignal, afterSignal uintptr)
 
 // signalPipe is the descriptor that the handler writes to.
+//
+//lint:ignore U1000 the handler, in assembly, reads it
 var signalPipe int32
 
 // A sigaction is what rt_sigaction(2) takes on 64-bit systems.

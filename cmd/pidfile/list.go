@@ -196,7 +196,10 @@ func cleanAll(args []string, dry bool) ([]outcome, error) {
 	if len(dirs) == 0 {
 		return all, nil
 	}
-	for s := range pidfile.List(dirs...) {
+	for s, err := range pidfile.List(dirs...) {
+		if err != nil && !strings.HasSuffix(s.Path, ".pid") {
+			note("%v", err) // a directory: nothing is known of its files
+		}
 		if s.State == pidfile.Stale {
 			all = append(all, clean(s, dry))
 		}
@@ -213,6 +216,9 @@ func clean(s pidfile.Status, dry bool) outcome {
 	why := strings.Join(s.Evidence, "; ")
 	if dry {
 		o.Result = "would be removed: " + why
+		if fi, err := os.Lstat(s.Path); s.PID == 0 && err == nil && time.Since(fi.ModTime()).Abs() < pidfile.Fresh {
+			o.Result = "would be left alone: it was written only just now, and may get its PID yet"
+		}
 		return o
 	}
 	switch err := pidfile.Clean(s.Path); {

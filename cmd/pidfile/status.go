@@ -91,12 +91,12 @@ func printStatus(s pidfile.Status, explain bool) {
 	if (s.State == pidfile.Unknown || s.State == pidfile.Running && s.Process == nil) && !explain {
 		line += ": " + strings.Join(s.Evidence, "; ")
 	}
-	fmt.Println(line)
+	fmt.Println(printable(line))
 	if !explain {
 		return
 	}
 	for _, e := range s.Evidence {
-		fmt.Println("  " + e)
+		fmt.Println("  " + printable(e))
 	}
 	printOpeners(s)
 }

@@ -24,16 +24,16 @@ func (h *hinted) Unwrap() error { return h.err }
 
 // complain prints an error, and what helps if that is known.
 func complain(err error) {
-	fmt.Fprintf(os.Stderr, "pidfile: error: %v\n", err)
+	fmt.Fprintf(os.Stderr, "pidfile: error: %s\n", printable(err.Error()))
 	var h *hinted
 	if errors.As(err, &h) {
-		fmt.Fprintf(os.Stderr, "pidfile: hint: %s\n", h.hint)
+		fmt.Fprintf(os.Stderr, "pidfile: hint: %s\n", printable(h.hint))
 	}
 }
 
 // note tells something that is no error.
 func note(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "pidfile: "+format+"\n", args...)
+	fmt.Fprintln(os.Stderr, "pidfile: "+printable(fmt.Sprintf(format, args...)))
 }
 
 // who describes the process behind a PID file for a sentence.

@@ -72,14 +72,16 @@ func join(h *Hold, w *waiter) *queue {
 	return q
 }
 
-// blocks notes what the queue is about to block on.
-func (q *queue) blocks(fd int) {
+// blocks notes what the queue is about to block on. It returns false if another
+// queue has taken its place and nobody waits for it.
+func (q *queue) blocks(fd int) bool {
 	st, err := fstat(fd)
 	queues.Lock()
 	defer queues.Unlock()
 	if q.on = (ID{}); err == nil {
 		q.on = st.id
 	}
+	return queues.m[q.path] == q || len(q.waiters) > 0
 }
 
 // leave takes w out of the queue, unless it is w's turn.
@@ -129,7 +131,11 @@ func (q *queue) serve() {
 	for {
 		fd, write, err := h.look()
 		if err == nil {
-			q.blocks(fd)
+			if !q.blocks(fd) {
+				closeFD(fd)
+				h.dropOld()
+				return
+			}
 			if err = flock(fd, unix.LOCK_EX); err != nil { // blocks
 				closeFD(fd)
 				fd, err = -1, h.lockError(err)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/lock"
 	"github.com/go-pidfile/pidfile/internal/proc"
 )
 
@@ -41,6 +42,10 @@ type ExitStatus = proc.ExitStatus
 // has the sticky bit, the directory; and the file has one name only (no hard
 // links). A file that is not locked must not be writable by a group either, but
 // root's. PID 1 must be proven by the lock: too many broken files say 1.
+//
+// In a PID namespace other than the machine's first, where /proc/locks does not
+// show the locks of others, Find takes a shared lock for an instant before it
+// believes that a file is not locked.
 //
 // Find blocks no longer than Inspect does. The Process must be closed. Outside
 // Linux the error matches errors.ErrUnsupported.
@@ -84,6 +89,11 @@ func (j *judgement) why() error {
 		return ErrUnproven
 	case j.info.PID == self:
 		j.say("it is this process itself")
+		return ErrUnproven
+	case !j.proven && j.view.Blind:
+		return ErrUnproven // the evidence says so: it may be locked from elsewhere
+	case !j.proven && !proc.SeesAllLocks() && !lock.Free(j.path):
+		j.say("somebody who is not visible from here has it locked")
 		return ErrUnproven
 	case j.info.PID == 1 && !j.proven:
 		j.say("PID 1 is not believed without the lock")
@@ -196,8 +206,8 @@ func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 		soft, cancel := context.WithTimeout(ctx, grace)
 		_, err = p.Wait(soft)
 		cancel()
-		if err == nil || ctx.Err() != nil {
-			return err
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err // KILL is for who had its time, not for a wait that failed
 		}
 	}
 	if err := p.Signal(syscall.SIGKILL); err != nil {

@@ -311,6 +311,8 @@ func (j *judgement) judgeUnlocked() {
 	case err != nil || i.Hidden:
 		j.state = Unknown
 		j.sayNamed()
+	case i.Kernel():
+		j.say("PID %d is a thread of the kernel, which writes no PID files", pid)
 	case pid == self:
 		j.say("PID %d is this process itself, which does not hold the file", pid)
 	default:

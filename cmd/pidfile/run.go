@@ -315,7 +315,7 @@ func (r *runner) keep(f *pidfile.File) {
 		<-f.Lost()
 		switch err := f.Restore(); {
 		case err == nil:
-			note("%s was removed while %d runs: put back", r.path, r.pid)
+			note("%s was removed while PID %d runs: put back", r.path, r.pid)
 		case errors.Is(err, fs.ErrClosed):
 			return
 		case errors.Is(err, pidfile.ErrLost):

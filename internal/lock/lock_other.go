@@ -40,6 +40,8 @@ func (b Birth) Path() string { return b.name.String() }
 
 func (b Birth) Write(int) error { return errors.ErrUnsupported }
 
+func Free(string) bool { return false }
+
 func Look(path string) (View, error) {
 	h := Hold{name: name(path)}
 	return View{}, h.unsupported("open")

@@ -44,20 +44,63 @@ func (h *Hold) openRead() (int, error) {
 
 // Look looks at the PID file at path. The error says why nothing at all could be
 // seen: it does not exist, or is no regular file.
-func Look(path string) (View, error) {
+func Look(path string) (v View, err error) {
+	h := Hold{name: newName(path)}
+	for range looks {
+		var steady bool
+		if v, steady, err = h.lookOnce(); steady {
+			break
+		}
+	}
+	return v, err
+}
+
+// looks bounds how often Look begins anew because the path changed under it.
+const looks = 10
+
+// lookOnce looks once. What it saw is steady if the path named one file, or
+// none, all the while.
+func (h *Hold) lookOnce() (v View, steady bool, err error) {
+	fd, err := h.openRead()
+	if errors.Is(err, unix.ENOENT) {
+		_, e := h.name.stat()
+		return View{}, e == unix.ENOENT, err
+	}
+	if err != nil {
+		v, err = h.lookOutside(err)
+		return v, true, err
+	}
+	defer closeFD(fd)
+	v, err = h.view(fd)
+	there, e := h.name.stat()
+	return v, e == nil && there.id == v.ID, err
+}
+
+// lookOutside is what can be seen of a file that cannot be opened.
+func (h *Hold) lookOutside(err error) (View, error) {
+	st, e := h.name.stat()
+	if e != nil || st.mode&unix.S_IFMT != unix.S_IFREG {
+		return View{}, err
+	}
+	v := viewOf(st)
+	v.Denied, v.Blind = err, true
+	return v, nil
+}
+
+// Free reports whether nobody has the file at path locked with flock. It takes a
+// shared lock for an instant.
+func Free(path string) bool {
 	h := Hold{name: newName(path)}
 	fd, err := h.openRead()
 	if err != nil {
-		st, e := h.name.stat()
-		if e != nil || st.mode&unix.S_IFMT != unix.S_IFREG {
-			return View{}, err
-		}
-		v := viewOf(st)
-		v.Denied, v.Blind = err, true
-		return v, nil
+		return false
 	}
 	defer closeFD(fd)
-	return h.view(fd)
+	if flock(fd, unix.LOCK_SH|unix.LOCK_NB) != nil {
+		return false
+	}
+	_ = flock(fd, unix.LOCK_UN)
+	return true
 }
 
 // view is what can be seen of the open file fd.

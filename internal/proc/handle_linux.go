@@ -25,6 +25,11 @@ func Open(pid int) (*Handle, error) {
 	}
 	// The flag is for package os: only what does not block can be polled.
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err == unix.EINVAL { // the flag is unknown before Linux 5.10
+		if fd, err = unix.PidfdOpen(pid, 0); err == nil {
+			err = unix.SetNonblock(fd, true)
+		}
+	}
 	switch err {
 	case nil:
 		return &Handle{pid, os.NewFile(uintptr(fd), "pidfd")}, nil

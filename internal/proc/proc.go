@@ -25,6 +25,11 @@ type Info struct {
 // Zombie reports whether the process has ended and only waits to be reaped.
 func (i *Info) Zombie() bool { return i.State == 'Z' || i.State == 'X' || i.State == 'x' }
 
+// Kernel reports whether it is a thread of the kernel: kthreadd, or its child.
+func (i *Info) Kernel() bool {
+	return len(i.Args) == 0 && !i.Zombie() && (i.PPID == 2 || i.PID == 2 && i.PPID == 0)
+}
+
 // ErrGone: no process has that PID (a thread's ID is not a PID).
 var ErrGone = errors.New("no such process")
 

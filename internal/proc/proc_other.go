@@ -19,6 +19,9 @@ func Opened(int, FileID) (open bool, locks []Lock, err error) {
 	return false, nil, errors.ErrUnsupported
 }
 
+// SeesAllLocks: whether a file is locked is asked by locking it here.
+func SeesAllLocks() bool { return true }
+
 type LockTable struct{}
 
 func ReadLocks() LockTable           { return LockTable{} }

@@ -375,7 +375,9 @@ func TestCrowd(t *testing.T) {
 	if sum.Turns != turns {
 		t.Errorf("%d turns, want %d", sum.Turns, turns)
 	}
-	if w := per(sum.Wakes); w > 6 {
+	// About 2 on an idle machine, more where the processes wait for a CPU; a
+	// herd would be some 100.
+	if w := per(sum.Wakes); w > processes/4 {
 		t.Errorf("%.2f wake-ups a hand-over: a herd", w)
 	}
 }

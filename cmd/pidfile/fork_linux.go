@@ -45,12 +45,13 @@ func setAction(sig syscall.Signal, action, old *sigaction) syscall.Errno {
 	return e
 }
 
-// catch sends, from now on, the signals to be passed to the pipe. One that we
-// were started to ignore, as by nohup(1), COMMAND ignores as well.
+// catch sends, from now on, the signals to be passed to the pipe, and CHLD too
+// if that is asked for. One that we were started to ignore, as by nohup(1),
+// COMMAND ignores as well.
 //
 // Package os/signal does not say where a signal comes from, which decides
 // whether it is to be passed on; and it costs as much as starting COMMAND.
-func catch(pipe int) {
+func catch(pipe int, children bool) {
 	signalPipe = int32(pipe)
 	on, after := handler()
 	action := sigaction{handler: on, restorer: after, flags: saSiginfo | saOnStack | saRestart}
@@ -63,12 +64,15 @@ func catch(pipe int) {
 			setAction(sig, &action, nil)
 		}
 	}
+	if children {
+		setAction(unix.SIGCHLD, &action, nil)
+	}
 }
 
 // caughtSignals returns those that catch caught, and 0 for the others.
-func caughtSignals() (sigs [len(passed)]syscall.Signal) {
+func caughtSignals() (sigs [len(passed) + 1]syscall.Signal) {
 	on, _ := handler()
-	for i, sig := range passed {
+	for i, sig := range append(passed[:], unix.SIGCHLD) {
 		var old sigaction
 		if setAction(sig, nil, &old) == 0 && old.handler == on {
 			sigs[i] = sig

@@ -1,48 +1,22 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
-	"github.com/go-pidfile/pidfile"
-	"github.com/go-pidfile/pidfile/internal/lock"
 	"github.com/spf13/cobra"
 )
 
-// A runner is one "pidfile run".
-type runner struct {
-	wait     bool
-	timeout  time.Duration
-	timed    bool
-	conflict int
-	quiet    bool
-	become   bool // --exec
-	close    bool
-	mode     fs.FileMode
-
-	missed     []syscall.Signal // caught while COMMAND could not be started
-	told       int              // the PID that takeOver has told of
-	path       string           // of the PID file
-	start      starter
-	pid        int   // COMMAND's
-	pidfd      int32 // -1 if there is none
-	supervisor *supervisor
-	progress   *progress
-	fd         int // the locked descriptor, for --exec
-}
-
 func runCommand() *cobra.Command {
 	var (
-		r             runner
-		timeout, mode string
+		r       runner
+		timeout string
+		s       settings
 	)
 	c := &cobra.Command{
 		Use:   "run [flags] PIDFILE [--] COMMAND [ARG...]",
@@ -53,51 +27,43 @@ While COMMAND runs, PIDFILE holds its PID, from before its first instruction
 until after its last. Signals sent to pidfile (TERM, INT, HUP, QUIT, USR1, USR2,
 WINCH, CONT) are passed on, and the exit code is COMMAND's own. PIDFILE is gone
 when pidfile returns. If pidfile itself is killed, COMMAND keeps the lock, so
-that a second start is refused all the same.
+that a second start is refused all the same (or ends too: --die-together).
 
 What an earlier run left behind after a crash is replaced. COMMAND finds the
 path of PIDFILE in the environment variable PIDFILE. Flags go before PIDFILE:
 what follows it is COMMAND's.
 
+As PID 1 of a container, pidfile reaps what its COMMAND leaves behind.
+
 Exit codes:
   COMMAND's own, or 128+N if signal N ended it
   75   already running, also after a wait that ran out (see -E)
+  124  --max-runtime ran out
   125  pidfile itself failed
   126  COMMAND cannot be executed
   127  COMMAND was not found`,
 		Example: `  # in a crontab: never two at a time, silent if one is running
-  pidfile run -q backup rsync -a /home /backup
+  pidfile run -q --max-runtime 6h backup rsync -a /home /backup
 
   # wait up to a minute for the other one to end
-  pidfile run -t 1m /run/deploy.pid -- make deploy`,
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) < 2 {
-				return usage(c, errors.New("run needs PIDFILE and COMMAND"))
-			}
-			return nil
-		},
+  pidfile run -t 1m /run/deploy.pid -- make deploy
+
+  # the entry point of a container
+  pidfile run --tree --user app:app app -- /usr/bin/app`,
+		Args: needsCommand,
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			if r.timed = c.Flags().Changed("timeout"); r.timed {
 				if r.timeout, err = parseDuration(timeout); err != nil {
 					return usage(c, fmt.Errorf("--timeout: %w", err))
 				}
 			}
-			if r.mode, err = parseMode(mode); err != nil {
-				return usage(c, fmt.Errorf("--mode: %w", err))
+			if err := s.apply(&r); err != nil {
+				return usage(c, err)
 			}
-			if r.conflict < 0 || r.conflict > 255 {
-				return usage(c, fmt.Errorf("--conflict-exit-code: %d is not between 0 and 255", r.conflict))
+			if err := r.check(); err != nil {
+				return usage(c, err)
 			}
-			if r.become && r.close {
-				return usage(c, errors.New("--exec and --close: nobody would be left to hold the lock"))
-			}
-			pidfile, command := args[0], args[1:]
-			if command[0] == "--" {
-				command = command[1:]
-			}
-			if len(command) == 0 {
-				return usage(c, errors.New("run needs a COMMAND"))
-			}
+			pidfile, command := splitCommand(args)
 			return r.run(pidfile, command)
 		},
 		DisableFlagsInUseLine: true,
@@ -107,12 +73,156 @@ Exit codes:
 	f.SortFlags = false
 	f.BoolVarP(&r.wait, "wait", "w", false, "wait until the running one has ended")
 	f.StringVarP(&timeout, "timeout", "t", "", "wait that long at most, as 90s, 2m or a number of seconds")
+	f.BoolVar(&r.replace, "replace", false, "stop the running one first, as 'pidfile stop' does")
 	f.IntVarP(&r.conflict, "conflict-exit-code", "E", exitRunning, "exit with `N` if it is already running")
 	f.BoolVarP(&r.quiet, "quiet", "q", false, "do not say that it is already running, or what is waited for")
 	f.BoolVar(&r.become, "exec", false, "become COMMAND, keeping no parent: the lock lives as long as it does")
-	f.BoolVar(&r.close, "close", false, "do not let COMMAND inherit the lock: it ends with pidfile")
-	f.StringVar(&mode, "mode", "0644", "permission bits of PIDFILE, whatever the umask")
+	s.define(c)
+	f.IntVar(&r.report, "report", -1, "")
+	f.IntVar(&r.output, "output", -1, "")
+	_ = f.MarkHidden("report") // these two are for 'pidfile start'
+	_ = f.MarkHidden("output")
 	return c
+}
+
+func needsCommand(c *cobra.Command, args []string) error {
+	if _, command := splitCommand(args); len(command) > 0 {
+		return nil
+	}
+	if len(args) < 2 {
+		return usage(c, fmt.Errorf("%s needs PIDFILE and COMMAND", c.Name()))
+	}
+	return usage(c, fmt.Errorf("%s needs a COMMAND", c.Name()))
+}
+
+// splitCommand takes PIDFILE [--] COMMAND [ARG...] apart.
+func splitCommand(args []string) (pidfile string, command []string) {
+	if len(args) == 0 {
+		return "", nil
+	}
+	pidfile, command = args[0], args[1:]
+	if len(command) > 0 && command[0] == "--" {
+		command = command[1:]
+	}
+	return pidfile, command
+}
+
+// settings are the flags about how COMMAND runs, as they were typed.
+type settings struct {
+	user, dir, umask      string
+	group, tree           bool
+	maxRuntime, killAfter string
+	die, close            bool
+	onLost, mode          string
+}
+
+// shared names the flags of settings, which start hands on to run.
+var shared = []string{"user", "chdir", "umask", "group", "tree", "max-runtime", "kill-after", "die-together", "close", "on-lost", "mode"}
+
+func (s *settings) define(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&s.user, "user", "", "run COMMAND as `USER[:GROUP]`, with that user's HOME, USER and LOGNAME")
+	f.StringVar(&s.dir, "chdir", "", "run COMMAND in the directory `DIR`")
+	f.StringVar(&s.umask, "umask", "", "run COMMAND with this umask, as 027")
+	f.BoolVar(&s.group, "group", false, "run COMMAND in a process group of its own, and signal all of that")
+	f.BoolVar(&s.tree, "tree", false, "end only when every process that COMMAND left behind has ended")
+	f.StringVar(&s.maxRuntime, "max-runtime", "", "send TERM after that long, then KILL, and exit 124")
+	f.StringVar(&s.killAfter, "kill-after", "10s", "send KILL that long after a TERM of our own; 0 sends it at once")
+	f.BoolVar(&s.die, "die-together", false, "let the kernel kill COMMAND if pidfile is killed")
+	f.BoolVar(&s.close, "close", false, "do not let COMMAND inherit the lock: it ends with pidfile")
+	f.StringVar(&s.onLost, "on-lost", "restore", "if PIDFILE is removed: `restore` it, stop COMMAND, or ignore that")
+	f.StringVar(&s.mode, "mode", "0644", "permission bits of PIDFILE, whatever the umask")
+}
+
+// apply reads the settings. It touches nothing.
+func (s *settings) apply(r *runner) (err error) {
+	if s.maxRuntime != "" {
+		if r.maxRuntime, err = parseDuration(s.maxRuntime); err != nil {
+			return fmt.Errorf("--max-runtime: %w", err)
+		}
+		if r.maxRuntime == 0 {
+			return errors.New("--max-runtime: 0 leaves no time to run")
+		}
+	}
+	if r.killAfter, err = parseDuration(s.killAfter); err != nil {
+		return fmt.Errorf("--kill-after: %w", err)
+	}
+	if r.mode, err = parseMode(s.mode); err != nil {
+		return fmt.Errorf("--mode: %w", err)
+	}
+	switch r.onLost = s.onLost; r.onLost {
+	case "restore", "stop", "ignore":
+	default:
+		return fmt.Errorf("--on-lost: %q is not restore, stop or ignore", r.onLost)
+	}
+	r.tree = s.tree
+	r.start = starter{inherit: !s.close, group: s.group, die: s.die, dir: s.dir, umask: -1, tty: -1}
+	if s.umask != "" {
+		n, err := strconv.ParseUint(s.umask, 8, 32)
+		if err != nil || n > 0o777 {
+			return fmt.Errorf("--umask: %q is no umask: write octal permission bits, as 027", s.umask)
+		}
+		r.start.umask = int(n)
+	}
+	if s.dir != "" {
+		if r.start.dir, err = directory(s.dir); err != nil {
+			return fmt.Errorf("--chdir: %w", err)
+		}
+	}
+	if s.user != "" {
+		if r.start.account, err = lookUpAccount(s.user); err != nil {
+			return fmt.Errorf("--user: %w", err)
+		}
+		if uid := os.Geteuid(); uid != 0 {
+			return fmt.Errorf("--user: only root can become another user, and we are user %d", uid)
+		}
+	}
+	return nil
+}
+
+// directory returns dir's absolute path if it is a directory.
+func directory(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	fi, err := os.Stat(abs)
+	if err != nil {
+		return "", err
+	}
+	if !fi.IsDir() {
+		return "", fmt.Errorf("%s is not a directory", abs)
+	}
+	return abs, nil
+}
+
+// check refuses what contradicts itself.
+func (r *runner) check() error {
+	if r.conflict < 0 || r.conflict > 255 {
+		return fmt.Errorf("--conflict-exit-code: %d is not between 0 and 255", r.conflict)
+	}
+	if r.replace && (r.wait || r.timed) {
+		return errors.New("--replace does not wait for the running one: leave --wait and --timeout out")
+	}
+	if !r.become {
+		return nil
+	}
+	for _, with := range []struct {
+		given     bool
+		name, why string
+	}{
+		{!r.start.inherit, "close", "to hold the lock"},
+		{r.maxRuntime > 0, "max-runtime", "to end COMMAND"},
+		{r.tree, "tree", "to wait for what COMMAND left behind"},
+		{r.start.group, "group", "to signal the group"},
+		{r.start.die, "die-together", "to die with"},
+		{r.onLost == "stop", "on-lost stop", "to stop COMMAND"},
+	} {
+		if with.given {
+			return fmt.Errorf("--exec and --%s: nobody would be left %s", with.name, with.why)
+		}
+	}
+	return nil
 }
 
 // parseDuration reads what Go calls a duration, or a number of seconds.
@@ -133,197 +243,4 @@ func parseMode(s string) (fs.FileMode, error) {
 		return 0, fmt.Errorf("%q is no mode: write octal permission bits, as 0644", s)
 	}
 	return fs.FileMode(m), nil
-}
-
-func (r *runner) run(name string, command []string) (err error) {
-	if r.path, err = resolve(name); err != nil {
-		return err
-	}
-	file, err := findCommand(command[0])
-	if err != nil {
-		return err
-	}
-	r.start = starter{path: file, argv: command, env: environ(r.path), inherit: !r.close}
-	lock.Publish = r.publish
-	f, err := r.acquire(pidfile.Config{Mode: r.mode, Command: command, TakeOver: r.takeOver})
-	if err != nil {
-		raise(r.missed)
-		return r.refused(err)
-	}
-	if r.become {
-		return r.exec(f)
-	}
-	return r.supervise(f)
-}
-
-// findCommand looks COMMAND up before any file is touched.
-func findCommand(name string) (string, error) {
-	file, err := exec.LookPath(name)
-	switch {
-	case err == nil || errors.Is(err, exec.ErrDot):
-		return file, nil
-	case errors.Is(err, fs.ErrPermission) || isDir(name):
-		complain(fmt.Errorf("%s: cannot be executed", name))
-		return "", exit(exitNotExec)
-	}
-	err = fmt.Errorf("%s: command not found", name)
-	if strings.HasPrefix(name, "-") {
-		err = &hinted{err, "flags of run go before PIDFILE"}
-	}
-	complain(err)
-	return "", exit(exitNotFound)
-}
-
-func isDir(name string) bool {
-	fi, err := os.Stat(name)
-	return strings.Contains(name, "/") && err == nil && (fi.IsDir() || fi.Mode().Perm()&0o111 == 0)
-}
-
-// acquire takes the PID file, which starts COMMAND.
-func (r *runner) acquire(c pidfile.Config) (*pidfile.File, error) {
-	if !r.wait && (!r.timed || r.timeout == 0) {
-		return c.Acquire(r.path)
-	}
-	ctx := context.Background()
-	if r.timed {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, r.timeout)
-		defer cancel()
-	}
-	if !r.quiet {
-		r.progress = showProgress(r.waiting)
-		defer r.progress.End()
-	}
-	return c.AcquireContext(ctx, r.path)
-}
-
-// takeOver tells that the file of a live process is about to be replaced, since
-// it is not COMMAND.
-func (r *runner) takeOver(pid int) {
-	if pid != r.told && !r.quiet {
-		note("taking over %s, a left-over: %s is alive, but not COMMAND, or started later", r.path, processName(pid))
-		r.told = pid
-	}
-}
-
-// waiting says whom we wait for.
-func (r *runner) waiting(waited time.Duration) string {
-	s, _ := pidfile.Inspect(r.path) // what cannot be seen is not shown
-	limit := ""
-	if r.timed {
-		limit = " of " + r.timeout.String()
-	}
-	return fmt.Sprintf("waiting for %s: %s%s", who(s), age(waited), limit)
-}
-
-// publish starts COMMAND when the PID file is ours but for its text.
-func (r *runner) publish(b lock.Birth) (int, error) {
-	if r.become {
-		r.fd = b.FD
-		pid := os.Getpid()
-		return pid, b.Write(pid)
-	}
-	s, err := newSupervisor()
-	if err != nil {
-		return 0, err
-	}
-	r.progress.End() // COMMAND finds the terminal clean
-	r.pid, r.pidfd, err = r.start.start(b)
-	if err != nil {
-		missed := s.giveUp()
-		if err != syscall.EEXIST {
-			r.missed = missed // first the file must be taken away again
-			return r.pid, err
-		}
-		raise(missed)
-		r.progress.Resume()
-		return r.pid, err
-	}
-	r.supervisor = s
-	return r.pid, nil
-}
-
-// refused tells why there is no COMMAND, and with which code to exit.
-func (r *runner) refused(err error) error {
-	var (
-		running *pidfile.AlreadyRunningError
-		failed  *startError
-	)
-	switch {
-	case errors.As(err, &running):
-		if !r.quiet && r.conflict != 0 {
-			s, _ := pidfile.Inspect(r.path)
-			if s.PID != running.PID {
-				s = pidfile.Status{PID: running.PID}
-			}
-			told := fmt.Errorf("%s: already running: %s", r.path, who(s))
-			if errors.Is(err, context.DeadlineExceeded) {
-				told = fmt.Errorf("%w; waited %v", told, r.timeout)
-			}
-			complain(&hinted{told, "'pidfile status --explain " + r.path + "' tells more; --wait waits until it has ended"})
-		}
-		return exit(r.conflict)
-	case errors.Is(err, context.DeadlineExceeded): // before anything was tried
-		if !r.quiet && r.conflict != 0 {
-			complain(err)
-		}
-		return exit(r.conflict)
-	case errors.As(err, &failed) && failed.step == "exec":
-		complain(fmt.Errorf("%s: cannot be executed: %v", failed.path, failed.errno))
-		if failed.errno == syscall.ENOENT { // gone since, or its interpreter is missing
-			return exit(exitNotFound)
-		}
-		return exit(exitNotExec)
-	}
-	return err
-}
-
-// exec becomes COMMAND. The PID file, which has our PID, stays until the next
-// start finds COMMAND gone.
-func (r *runner) exec(f *pidfile.File) error {
-	err := become(r.fd, r.start.path, r.start.argv, r.start.env)
-	if e := f.Release(); e != nil {
-		complain(e)
-	}
-	return r.refused(&startError{"exec", r.start.path, err})
-}
-
-// supervise waits until COMMAND has ended, and takes the file away while its
-// PID cannot yet be another process's.
-func (r *runner) supervise(f *pidfile.File) error {
-	r.supervisor.wait(r.pid, r.pidfd, func() { go r.keep(f) })
-	if err := f.Release(); err != nil {
-		survivePipe()
-		complain(err)
-	}
-	code, err := reap(r.pid)
-	if err != nil {
-		return err
-	}
-	if code != 0 {
-		return exit(code)
-	}
-	return nil
-}
-
-// keep puts the file back when somebody takes it away: who removes a PID file
-// by hand would else let a second instance in. The file put back is another one,
-// whose lock COMMAND has not inherited: from then on it ends with us.
-func (r *runner) keep(f *pidfile.File) {
-	survivePipe()
-	for {
-		<-f.Lost()
-		switch err := f.Restore(); {
-		case err == nil:
-			note("%s was removed while PID %d runs: put back", r.path, r.pid)
-		case errors.Is(err, fs.ErrClosed):
-			return
-		case errors.Is(err, pidfile.ErrLost):
-			note("warning: %s was removed or replaced while PID %d runs, and is another's now", r.path, r.pid)
-			return
-		default:
-			note("warning: %s was removed while PID %d runs, and cannot be put back: %v", r.path, r.pid, err)
-			return
-		}
-	}
 }

@@ -30,22 +30,48 @@ func (c caught) shared(pid int) bool {
 	return true
 }
 
-// moment, in milliseconds, is how long a COMMAND may take and still count as short.
-const moment = 100
+// moment is how long a COMMAND may take and still count as short.
+const moment = 100 * time.Millisecond
 
 // A supervisor waits for COMMAND and passes signals on to it, in one thread
 // that sleeps in poll(2).
 type supervisor struct {
-	pipe [2]int // caught signals
+	pipe  [2]int // caught signals
+	pid   int    // COMMAND's
+	pidfd int32  // -1 if there is none
+	group bool   // COMMAND leads a process group of its own
+	tty   int    // in whose foreground that group is; -1: none
+
+	maxRuntime, killAfter time.Duration
+	alarm                 time.Time // when to send the next signal of our own
+	ending                bool      // we have sent TERM
+	overtime              bool      // because of maxRuntime
+
+	orphans *orphans // nil if we do not get those of COMMAND
+	tree    bool     // and wait for them
 }
 
 // newSupervisor catches signals before there is a COMMAND that could miss one.
-func newSupervisor() (*supervisor, error) {
-	s := &supervisor{}
+func newSupervisor(r *runner) (*supervisor, error) {
+	s := &supervisor{pidfd: -1, group: r.start.group, tty: -1, maxRuntime: r.maxRuntime, killAfter: r.killAfter, tree: r.tree}
+	if tty, foreground := ourTerminal(); s.group {
+		s.tty = tty
+		if foreground {
+			r.start.tty = tty
+		}
+	}
 	if err := unix.Pipe2(s.pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, err
 	}
-	catch(s.pipe[1])
+	if r.tree || unix.Getpid() == 1 {
+		s.orphans = &orphans{}
+	}
+	if r.tree {
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return nil, err
+		}
+	}
+	catch(s.pipe[1], s.orphans != nil || s.tty >= 0)
 	return s, nil
 }
 
@@ -68,45 +94,142 @@ func (s *supervisor) giveUp() (missed []syscall.Signal) {
 	}
 	unix.Close(s.pipe[0])
 	unix.Close(s.pipe[1])
+	s.takeTerminal()
 	return missed
 }
 
 // raise sends ourselves the signals that were missed.
 func raise(missed []syscall.Signal) {
 	for _, sig := range missed {
-		_ = unix.Kill(unix.Getpid(), sig)
+		if sig != unix.SIGCHLD {
+			_ = unix.Kill(unix.Getpid(), sig)
+		}
 	}
 }
 
-// wait returns when COMMAND has ended. It is not reaped: as long as it is a
-// zombie, its PID is nobody else's. If that takes longer than a moment, settled
-// is called once: what only a long-lived COMMAND needs.
-func (s *supervisor) wait(pid int, pidfd int32, settled func()) {
-	if pidfd < 0 { // before Linux 5.3: let a thread wait
+// wait returns when COMMAND has ended, and, for a tree, all that it left behind.
+// It is not reaped: as long as it is a zombie, its PID is nobody else's. If that
+// takes longer than a moment, settled is called once: what only a long-lived
+// COMMAND needs. It reports whether maxRuntime had run out.
+func (s *supervisor) wait(settled func()) (overtime bool) {
+	if s.pidfd < 0 { // before Linux 5.3: let a thread wait
 		go func() {
-			for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+			for unix.Waitid(unix.P_PID, s.pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 			}
 			unix.Close(s.pipe[1]) // its end is as good as a descriptor's becoming readable
 		}()
 	}
-	fds := []unix.PollFd{{Fd: int32(s.pipe[0]), Events: unix.POLLIN}, {Fd: pidfd, Events: unix.POLLIN}}
-	timeout, start := moment, time.Now()
+	if s.maxRuntime > 0 {
+		s.alarm = time.Now().Add(s.maxRuntime)
+	}
+	defer s.takeTerminal()
+	fds := []unix.PollFd{{Fd: int32(s.pipe[0]), Events: unix.POLLIN}, {Fd: s.pidfd, Events: unix.POLLIN}}
+	young := time.Now().Add(moment) // until then
 	for {
-		_, err := unix.Poll(fds, timeout)
+		_, err := unix.Poll(fds, untilFirst(young, s.alarm))
 		if err != nil && err != unix.EINTR {
-			return // cannot happen; reaping waits as well
+			return s.overtime // cannot happen; reaping waits as well
 		}
-		if timeout >= 0 && time.Since(start) >= moment*time.Millisecond {
-			timeout = -1
+		if !young.IsZero() && !time.Now().Before(young) {
+			young = time.Time{}
 			settled()
 		}
-		for c, ok := s.next(); ok; c, ok = s.next() {
-			if !c.shared(pid) {
-				_ = unix.Kill(pid, syscall.Signal(c.sig)) // EPERM: COMMAND has become another user
+		s.passOn()
+		ended := fds[1].Revents != 0 || fds[0].Revents&unix.POLLHUP != 0
+		if s.orphans != nil {
+			if ended && s.tree {
+				fds[1].Fd = -1 // it stays readable
+				s.orphans.alone = true
+			}
+			s.orphans.reap(s.pid)
+			if s.orphans.alone {
+				s.orphans.catchUp()
+				ended = s.orphans.none(s.pid)
 			}
 		}
-		if fds[1].Revents != 0 || fds[0].Revents&unix.POLLHUP != 0 {
+		if ended {
+			return s.overtime
+		}
+		s.checkStopped()
+		s.checkAlarm()
+	}
+}
+
+// untilFirst is the time until the first of two moments, zero ones being never,
+// as poll(2) takes it: in milliseconds, rounded up, -1 for ever.
+func untilFirst(a, b time.Time) int {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		a = b
+	}
+	if a.IsZero() {
+		return -1
+	}
+	ms := max(0, time.Until(a)+time.Millisecond-1) / time.Millisecond
+	return int(min(ms, 1<<30)) // a longer wait goes round again
+}
+
+// askStop, in the place of a signal, is a call of stop.
+const askStop = -1
+
+// stop ends COMMAND as if its time had run out. Any goroutine may call it.
+func (s *supervisor) stop() {
+	c := caught{sig: askStop}
+	_, _ = unix.Write(s.pipe[1], (*[unsafe.Sizeof(c)]byte)(unsafe.Pointer(&c))[:])
+}
+
+// passOn passes caught signals on.
+func (s *supervisor) passOn() {
+	for c, ok := s.next(); ok; c, ok = s.next() {
+		switch sig := syscall.Signal(c.sig); {
+		case c.sig == askStop:
+			s.end()
+		case sig == unix.SIGCHLD: // for those who look at our children each time
+		case !c.shared(s.pid):
+			if sig == unix.SIGCONT {
+				s.giveTerminal()
+			}
+			s.send(sig)
+		}
+	}
+}
+
+// send sends a signal to COMMAND or its group, or to what they left behind.
+func (s *supervisor) send(sig syscall.Signal) {
+	if s.orphans != nil {
+		if s.orphans.send(sig); s.orphans.alone {
 			return
 		}
+	}
+	target := s.pid
+	if s.group {
+		target = -target // a group as long as its leader is not reaped
+	}
+	_ = unix.Kill(target, sig) // EPERM: COMMAND has become another user
+}
+
+// checkAlarm ends COMMAND if its time has run out.
+func (s *supervisor) checkAlarm() {
+	if s.alarm.IsZero() || time.Now().Before(s.alarm) {
+		return
+	}
+	s.overtime = s.overtime || !s.ending
+	if s.ending {
+		s.alarm = time.Time{}
+		s.send(unix.SIGKILL)
+		return
+	}
+	s.end()
+}
+
+// end sends TERM, and CONT for whoever is stopped, and sees that KILL follows.
+func (s *supervisor) end() {
+	if s.ending {
+		return
+	}
+	s.ending = true
+	s.alarm = time.Now().Add(s.killAfter)
+	if s.killAfter > 0 {
+		s.send(unix.SIGTERM)
+		s.send(unix.SIGCONT)
 	}
 }

@@ -3,16 +3,32 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // A supervisor passes signals on to COMMAND.
-type supervisor struct{ c chan os.Signal }
+type supervisor struct {
+	c   chan os.Signal
+	pid int
+	// pidfd is for Linux.
+	pidfd int32
+	group bool
 
-func newSupervisor() (*supervisor, error) {
-	s := &supervisor{make(chan os.Signal, 64)}
+	maxRuntime, killAfter time.Duration
+	overtime              atomic.Bool
+}
+
+func newSupervisor(r *runner) (*supervisor, error) {
+	if r.tree {
+		return nil, fmt.Errorf("--tree: %w", errors.ErrUnsupported)
+	}
+	s := &supervisor{c: make(chan os.Signal, 64), group: r.start.group, maxRuntime: r.maxRuntime, killAfter: r.killAfter}
 	for _, sig := range passed {
 		if !signal.Ignored(sig) {
 			signal.Notify(s.c, sig)
@@ -28,16 +44,32 @@ func (s *supervisor) giveUp() []syscall.Signal {
 
 func raise([]syscall.Signal) {}
 
-// wait passes signals on, in the background: COMMAND is waited for by reaping.
-func (s *supervisor) wait(pid int, _ int32, settled func()) {
+// wait passes signals on, in the background, until COMMAND has ended, and
+// reports whether maxRuntime had run out.
+func (s *supervisor) wait(settled func()) (overtime bool) {
 	settled()
+	if s.maxRuntime > 0 {
+		defer time.AfterFunc(s.maxRuntime, func() {
+			s.overtime.Store(true)
+			s.stop()
+		}).Stop()
+	}
 	go func() {
 		for sig := range s.c {
-			if (sig != os.Interrupt && sig != syscall.SIGQUIT) || !inForeground() {
-				if p, err := os.FindProcess(pid); err == nil {
-					_ = p.Signal(sig)
-				}
+			if s.group || (sig != os.Interrupt && sig != syscall.SIGQUIT) || !inForeground() {
+				s.send(sig.(syscall.Signal))
 			}
 		}
 	}()
+	awaitEnd(s.pid)
+	return s.overtime.Load()
+}
+
+// stop sends TERM, and KILL after its time. Any goroutine may call it.
+func (s *supervisor) stop() {
+	if s.killAfter > 0 {
+		s.send(syscall.SIGTERM)
+		time.Sleep(s.killAfter)
+	}
+	s.send(syscall.SIGKILL)
 }

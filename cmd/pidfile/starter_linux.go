@@ -31,10 +31,19 @@ const (
 	stepTruncate
 	stepLink
 	stepInherit
+	stepGroup
+	stepChdir
+	stepOutput
+	stepUser
+	stepDie
 	stepExec
 )
 
-var steps = [...]string{stepWrite: "write", stepTruncate: "truncate", stepLink: "link", stepInherit: "inherit", stepExec: "exec"}
+var steps = [...]string{
+	stepWrite: "write", stepTruncate: "truncate", stepLink: "link", stepInherit: "inherit",
+	stepGroup: "make a process group for", stepChdir: "change the directory for", stepOutput: "redirect the output of",
+	stepUser: "change the user for", stepDie: "bind our end to that of", stepExec: "exec",
+}
 
 // A plan is all that the child needs, in a form that takes no allocation, no
 // lock and no deeper stack to use: between fork and exec only this one thread
@@ -44,9 +53,9 @@ type plan struct {
 	link    bool
 	oldSize int64
 	keep    bool
-	nofile  *[2]uint64                  // as it was before package syscall raised it
-	caught  [len(passed)]syscall.Signal // to be set to their default
-	report  int                         // write end of the pipe, closed by exec
+	nofile  *[2]uint64                      // as it was before package syscall raised it
+	caught  [len(passed) + 1]syscall.Signal // to be set to their default
+	report  int                             // write end of the pipe, closed by exec
 	pidfile *byte
 	empty   *byte
 	path    *byte
@@ -54,6 +63,17 @@ type plan struct {
 	envv    **byte
 	shell   *byte  // for a file that execve(2) does not know: a script without #!
 	shArgv  **byte // as execvp(3) runs it
+
+	group    bool
+	tty      int
+	output   int
+	umask    int
+	dir      *byte // nil: ours
+	account  bool
+	uid, gid int
+	groups   *uint32
+	nGroups  int
+	parent   uintptr // whose end is to be the child's; 0: nobody's
 }
 
 // start forks, and in the child records its PID, shows the file and becomes
@@ -88,15 +108,16 @@ func (s *starter) start(b lock.Birth) (pid int, pidfd int32, err error) {
 	if rlimit.Known {
 		p.nofile = &rlimit.NoFile
 	}
+	if err := p.own(s); err != nil {
+		return 0, -1, err
+	}
 
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		return 0, -1, os.NewSyscallError("pipe2", err)
 	}
 	p.report = pipe[1]
-	syscall.ForkLock.Lock()
-	pid, pidfd, errno := forkExec(&p)
-	syscall.ForkLock.Unlock()
+	pid, pidfd, errno := p.fork()
 	runtime.KeepAlive(argv)
 	runtime.KeepAlive(envv)
 	runtime.KeepAlive(shArgv)
@@ -120,7 +141,7 @@ func (s *starter) start(b lock.Birth) (pid int, pidfd int32, err error) {
 		}
 	}
 	e := &startError{steps[said[0]], s.path, syscall.Errno(said[1])}
-	if said[0] != stepExec {
+	if said[0] < stepGroup {
 		e.path = b.Path()
 	}
 	if said[0] == stepLink && (e.errno == unix.EPERM || e.errno == unix.EOPNOTSUPP || e.errno == unix.ENOSYS || e.errno == unix.EMLINK) {
@@ -130,6 +151,44 @@ func (s *starter) start(b lock.Birth) (pid int, pidfd int32, err error) {
 		return 0, -1, unix.EEXIST
 	}
 	return pid, -1, e
+}
+
+// own fills in what COMMAND has of its own.
+func (p *plan) own(s *starter) (err error) {
+	p.group, p.tty, p.output, p.umask = s.group, s.tty, s.output, s.umask
+	if s.dir != "" {
+		if p.dir, err = syscall.BytePtrFromString(s.dir); err != nil {
+			return err
+		}
+	}
+	if a := s.account; a != nil {
+		p.account, p.uid, p.gid, p.nGroups = true, a.uid, a.gid, len(a.groups)
+		p.groups = unsafe.SliceData(a.groups)
+	}
+	if s.die {
+		p.parent = uintptr(unix.Getpid())
+	}
+	return nil
+}
+
+// fork starts the child.
+func (p *plan) fork() (pid int, pidfd int32, e syscall.Errno) {
+	syscall.ForkLock.Lock()
+	defer syscall.ForkLock.Unlock()
+	if p.parent == 0 {
+		return forkExec(p)
+	}
+	// The kernel takes the end of the thread that forked for the parent's end,
+	// PR_SET_PDEATHSIG(2const). This one does not end before the process does.
+	done := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		pid, pidfd, e = forkExec(p)
+		close(done)
+		select {}
+	}()
+	<-done
+	return pid, pidfd, e
 }
 
 func readFull(fd int, buf []byte) (n int, err error) {
@@ -174,7 +233,20 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 		return int(c), pidfd, syscall.Errno(errno)
 	}
 
-	// The child. No allocation, no call that may grow the stack.
+	// The child. No allocation, no call that may grow the stack. All signals
+	// are blocked as yet, so that taking the terminal does not stop us.
+	if p.group {
+		said[0] = stepGroup
+		_, _, e = syscall.RawSyscall(syscall.SYS_SETPGID, 0, 0, 0)
+		if e == 0 && p.tty >= 0 {
+			c, _, _ = syscall.RawSyscall(syscall.SYS_GETPID, 0, 0, 0)
+			said[1] = uint32(c)
+			_, _, e = syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(p.tty), syscall.TIOCSPGRP, uintptr(unsafe.Pointer(&said[1])))
+		}
+		if e != 0 {
+			goto failed
+		}
+	}
 	for i = 0; i < len(p.caught); i++ { // what we caught is COMMAND's own, and at its default
 		if p.caught[i] != 0 {
 			_, _, _ = syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(p.caught[i]), uintptr(unsafe.Pointer(&fresh)), 0, 8, 0, 0)
@@ -220,6 +292,38 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 		said[0] = stepInherit
 		_, _, e = syscall.RawSyscall(unix.SYS_FCNTL, uintptr(p.fd), syscall.F_SETFD, 0)
 	}
+	if e == 0 && p.output >= 0 {
+		said[0] = stepOutput
+		_, _, e = syscall.RawSyscall(syscall.SYS_DUP3, uintptr(p.output), 1, 0)
+		if e == 0 {
+			_, _, e = syscall.RawSyscall(syscall.SYS_DUP3, uintptr(p.output), 2, 0)
+		}
+	}
+	if p.umask >= 0 {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_UMASK, uintptr(p.umask), 0, 0)
+	}
+	if e == 0 && p.account { // our privileges were for the PID file
+		said[0] = stepUser
+		_, _, e = syscall.RawSyscall(sysSetgroups, uintptr(p.nGroups), uintptr(unsafe.Pointer(p.groups)), 0)
+		if e == 0 {
+			_, _, e = syscall.RawSyscall(sysSetgid, uintptr(p.gid), 0, 0)
+		}
+		if e == 0 {
+			_, _, e = syscall.RawSyscall(sysSetuid, uintptr(p.uid), 0, 0)
+		}
+	}
+	if e == 0 && p.dir != nil {
+		said[0] = stepChdir
+		_, _, e = syscall.RawSyscall(syscall.SYS_CHDIR, uintptr(unsafe.Pointer(p.dir)), 0, 0)
+	}
+	if e == 0 && p.parent != 0 { // after setuid(2), which undoes it
+		said[0] = stepDie
+		_, _, e = syscall.RawSyscall(syscall.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0)
+		c, _, _ = syscall.RawSyscall(syscall.SYS_GETPPID, 0, 0, 0)
+		if e == 0 && c != p.parent { // it was too late
+			e = syscall.ESRCH
+		}
+	}
 	if e == 0 {
 		if p.nofile != nil { // a failure leaves COMMAND with a higher limit
 			_, _, _ = syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(p.nofile)), 0, 0, 0)
@@ -230,6 +334,7 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 			_, _, _ = syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(p.shell)), uintptr(unsafe.Pointer(p.shArgv)), uintptr(unsafe.Pointer(p.envv)))
 		}
 	}
+failed:
 	said[1] = uint32(e)
 	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, uintptr(p.report), uintptr(unsafe.Pointer(&said[0])), 8)
 	for {

@@ -16,6 +16,15 @@ type starter struct {
 	argv    []string // its name first
 	env     []string
 	inherit bool // COMMAND keeps the locked descriptor
+
+	// What COMMAND has of its own, if it is to have any.
+	group   bool     // a process group
+	tty     int      // that group's terminal, in its foreground; -1: none
+	die     bool     // the kernel kills it when we end
+	dir     string   // working directory
+	umask   int      // -1: ours
+	account *account // nil: ours
+	output  int      // becomes its standard output and error; -1: ours
 }
 
 // A startError is a child that did not become COMMAND.
@@ -29,7 +38,9 @@ func (e *startError) Error() string { return fmt.Sprintf("%s %s: %v", e.step, e.
 func (e *startError) Unwrap() error { return e.errno }
 
 // environ is COMMAND's environment: ours, and where its PID file is.
-func environ(pidfile string) []string {
-	outer := func(v string) bool { return strings.HasPrefix(v, "PIDFILE=") }
-	return append(slices.DeleteFunc(os.Environ(), outer), "PIDFILE="+pidfile)
+func environ(pidfile string) []string { return setenv(os.Environ(), "PIDFILE", pidfile) }
+
+func setenv(env []string, name, value string) []string {
+	outer := func(v string) bool { return strings.HasPrefix(v, name+"=") }
+	return append(slices.DeleteFunc(env, outer), name+"="+value)
 }

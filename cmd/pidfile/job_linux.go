@@ -1,0 +1,59 @@
+package main
+
+import (
+	"os/signal"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Job control for a COMMAND that leads a process group of its own on a terminal.
+// What a shell does for its jobs we do for COMMAND: its group has the
+// terminal's foreground while it runs, we take that back when it stops, stop
+// ourselves for our shell to see, and give it again when we go on.
+
+// ourTerminal returns the descriptor of our controlling terminal if that is our
+// standard input, else -1, and whether its keys are ours at the moment.
+func ourTerminal() (tty int, foreground bool) {
+	group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
+	if err != nil {
+		return -1, false
+	}
+	return 0, group == unix.Getpgrp()
+}
+
+// giveTerminal puts COMMAND's group into the foreground, if ours is there.
+func (s *supervisor) giveTerminal() {
+	if s.tty < 0 {
+		return
+	}
+	if group, err := unix.IoctlGetInt(s.tty, unix.TIOCGPGRP); err == nil && group == unix.Getpgrp() {
+		_ = unix.IoctlSetPointerInt(s.tty, unix.TIOCSPGRP, s.pid)
+	}
+}
+
+// takeTerminal puts our group into the foreground, if COMMAND's is there. From
+// the background that would stop us: TIOCSPGRP(2const).
+func (s *supervisor) takeTerminal() {
+	if s.tty < 0 {
+		return
+	}
+	if group, err := unix.IoctlGetInt(s.tty, unix.TIOCGPGRP); err == nil && group == s.pid {
+		signal.Ignore(unix.SIGTTOU)
+		_ = unix.IoctlSetPointerInt(s.tty, unix.TIOCSPGRP, unix.Getpgrp())
+		signal.Reset(unix.SIGTTOU)
+	}
+}
+
+// checkStopped stops us, and with us our shell's job, if COMMAND has stopped.
+func (s *supervisor) checkStopped() {
+	if s.tty < 0 {
+		return
+	}
+	var info childInfo
+	err := unix.Waitid(unix.P_PID, s.pid, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WSTOPPED|unix.WNOHANG, nil)
+	if err == nil && int(info.u.pid) == s.pid {
+		s.takeTerminal()
+		_ = unix.Kill(0, unix.SIGTSTP)
+	}
+}

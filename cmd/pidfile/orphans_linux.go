@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Orphans are the processes that COMMAND left behind and that became our
+// children: because we are PID 1 of a PID namespace, or their subreaper,
+// PR_SET_CHILD_SUBREAPER(2const). Only children are ever signalled: they keep
+// their PIDs until we reap them. Their own children follow when they end.
+type orphans struct {
+	alone bool           // COMMAND has ended
+	last  syscall.Signal // TERM or KILL: who is orphaned later gets it as well
+	told  map[int]syscall.Signal
+}
+
+// childInfo is what waitid(2) tells in a siginfo_t, whose union is aligned as
+// pointers are.
+type childInfo struct {
+	_ [3]int32
+	u struct {
+		_   [0]uintptr
+		pid int32
+		_   [112]byte
+	}
+}
+
+// reap reaps all that have ended, but COMMAND.
+func (o *orphans) reap(command int) {
+	if o.alone { // COMMAND, a zombie, would hide the others below
+		for _, pid := range offspring() {
+			if pid != command {
+				o.reapOne(pid)
+			}
+		}
+		return
+	}
+	for {
+		var info childInfo
+		err := unix.Waitid(unix.P_ALL, 0, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+		switch pid := int(info.u.pid); {
+		case err == unix.EINTR:
+		case err != nil || pid == 0 || pid == command:
+			return
+		default:
+			o.reapOne(pid)
+		}
+	}
+}
+
+func (o *orphans) reapOne(pid int) {
+	if n, _ := unix.Wait4(pid, nil, unix.WNOHANG, nil); n == pid {
+		delete(o.told, pid)
+	}
+}
+
+// none reports whether there is no child but COMMAND.
+func (o *orphans) none(command int) bool {
+	for _, pid := range offspring() {
+		if pid != command {
+			return false
+		}
+	}
+	return true
+}
+
+// send signals all, once COMMAND has ended; before, it is COMMAND's to decide.
+func (o *orphans) send(sig syscall.Signal) {
+	if sig == unix.SIGTERM || sig == unix.SIGKILL {
+		o.last = sig
+	}
+	if o.alone {
+		o.signal(sig)
+	}
+}
+
+// catchUp sends those who have become ours since the last TERM or KILL.
+func (o *orphans) catchUp() {
+	if o.last != 0 {
+		o.signal(o.last)
+	}
+}
+
+func (o *orphans) signal(sig syscall.Signal) {
+	if o.told == nil {
+		o.told = map[int]syscall.Signal{}
+	}
+	for _, pid := range offspring() {
+		if o.told[pid] == sig && sig == o.last {
+			continue
+		}
+		_ = unix.Kill(pid, sig)
+		if sig == o.last {
+			o.told[pid] = sig
+		}
+	}
+}
+
+// offspring returns the PIDs of our children, zombies included.
+func offspring() (pids []int) {
+	if _, err := os.Stat("/proc/thread-self/children"); err != nil {
+		return searchOffspring() // a kernel without CONFIG_PROC_CHILDREN
+	}
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil
+	}
+	for _, task := range tasks { // each thread has children of its own
+		text, _ := os.ReadFile("/proc/self/task/" + task.Name() + "/children") // gone: it has none
+		for field := range bytes.FieldsSeq(text) {
+			if pid, err := strconv.Atoi(string(field)); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// searchOffspring is offspring by looking at all processes.
+func searchOffspring() (pids []int) {
+	dir, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	self := strconv.Itoa(os.Getpid())
+	for _, e := range dir {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // PID (NAME) STATE PARENT: proc_pid_stat(5)
+		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+		if len(fields) > 1 && string(fields[1]) == self {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}

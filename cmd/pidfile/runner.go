@@ -1,0 +1,325 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/lock"
+)
+
+// A runner is one "pidfile run".
+type runner struct {
+	wait       bool
+	timeout    time.Duration
+	timed      bool
+	replace    bool
+	conflict   int
+	quiet      bool
+	become     bool // --exec
+	tree       bool
+	maxRuntime time.Duration // 0: any
+	killAfter  time.Duration
+	onLost     string
+	mode       fs.FileMode
+	report     int // descriptor that tells "pidfile start" how it goes; -1: none
+	output     int // descriptor that COMMAND, and then we, write to; -1: ours
+
+	starter    *os.File         // of report
+	missed     []syscall.Signal // caught while COMMAND could not be started
+	told       int              // the PID that takeOver has told of
+	path       string           // of the PID file
+	start      starter
+	pid        int // COMMAND's
+	supervisor *supervisor
+	progress   *progress
+	fd         int // the locked descriptor, for --exec
+}
+
+func (r *runner) run(name string, command []string) (err error) {
+	if r.path, err = resolve(name); err != nil {
+		return err
+	}
+	file, err := findCommand(command[0], r.start.dir)
+	if err != nil {
+		return err
+	}
+	r.start.path, r.start.argv, r.start.env = file, command, environ(r.path)
+	if r.start.account != nil {
+		r.start.env = r.start.account.environ(r.start.env)
+	}
+	r.start.output = r.output
+	if r.report >= 0 {
+		private(r.report, r.output)
+		r.starter = os.NewFile(uintptr(r.report), "report")
+	}
+	lock.Publish = r.publish
+	f, err := r.acquire(pidfile.Config{Mode: r.mode, Command: command, TakeOver: r.takeOver})
+	if err != nil {
+		raise(r.missed)
+		return r.refused(err)
+	}
+	if r.become {
+		return r.exec(f)
+	}
+	return r.supervise(f)
+}
+
+// findCommand looks COMMAND up before any file is touched. A name with a slash
+// in it that is not absolute counts from dir, where COMMAND will be.
+func findCommand(name, dir string) (string, error) {
+	look := name
+	if dir != "" && strings.Contains(name, "/") && !filepath.IsAbs(name) {
+		look = filepath.Join(dir, name)
+	}
+	file, err := exec.LookPath(look)
+	switch {
+	case err == nil || errors.Is(err, exec.ErrDot):
+		if dir != "" {
+			return filepath.Abs(file) // we stay where we are, and COMMAND does not
+		}
+		return file, nil
+	case errors.Is(err, fs.ErrPermission) || isDir(look):
+		complain(fmt.Errorf("%s: cannot be executed", look))
+		return "", exit(exitNotExec)
+	}
+	err = fmt.Errorf("%s: command not found", look)
+	if strings.HasPrefix(name, "-") {
+		err = &hinted{err, "flags of run go before PIDFILE"}
+	}
+	complain(err)
+	return "", exit(exitNotFound)
+}
+
+func isDir(name string) bool {
+	fi, err := os.Stat(name)
+	return strings.Contains(name, "/") && err == nil && (fi.IsDir() || fi.Mode().Perm()&0o111 == 0)
+}
+
+// acquire takes the PID file, which starts COMMAND.
+func (r *runner) acquire(c pidfile.Config) (*pidfile.File, error) {
+	if r.replace {
+		return r.displace(c)
+	}
+	if !r.wait && (!r.timed || r.timeout == 0) {
+		return c.Acquire(r.path)
+	}
+	ctx := context.Background()
+	if r.timed {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.timeout)
+		defer cancel()
+	}
+	if !r.quiet {
+		r.progress = showProgress(r.waiting)
+		defer r.progress.End()
+	}
+	return c.AcquireContext(ctx, r.path)
+}
+
+// settle is how long a holder's wrapper, or who else keeps its lock, may take
+// to give the file back once the holder has ended.
+const settle = 2 * time.Second
+
+// displace stops whoever has the file until it is ours.
+func (r *runner) displace(c pidfile.Config) (*pidfile.File, error) {
+	f, err := c.Acquire(r.path)
+	if !errors.Is(err, pidfile.ErrAlreadyRunning) {
+		return f, err
+	}
+	s := &stopper{grace: r.killAfter, kill: true, start: time.Now(), pending: map[string]int{}}
+	if !r.quiet {
+		r.progress = showProgress(s.text)
+		defer r.progress.End()
+	}
+	for {
+		o := s.stop(r.path)
+		if o.code != 0 {
+			r.progress.End()
+			complain(&hinted{fmt.Errorf("%s: cannot be replaced: %s", r.path, strings.TrimPrefix(o.Error, r.path+": ")),
+				"'pidfile status --explain " + r.path + "' tells more"})
+			r.tell("unproven")
+			return nil, exit(r.conflict)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), settle)
+		f, err := c.AcquireContext(ctx, r.path)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			return f, err
+		}
+	}
+}
+
+// takeOver tells that the file of a live process is about to be replaced, since
+// it is not COMMAND.
+func (r *runner) takeOver(pid int) {
+	if pid != r.told && !r.quiet {
+		note("taking over %s, a left-over: %s is alive, but not COMMAND, or started later", r.path, processName(pid))
+		r.told = pid
+	}
+}
+
+// waiting says whom we wait for.
+func (r *runner) waiting(waited time.Duration) string {
+	s, _ := pidfile.Inspect(r.path) // what cannot be seen is not shown
+	limit := ""
+	if r.timed {
+		limit = " of " + r.timeout.String()
+	}
+	return fmt.Sprintf("waiting for %s: %s%s", who(s), age(waited), limit)
+}
+
+// publish starts COMMAND when the PID file is ours but for its text.
+func (r *runner) publish(b lock.Birth) (int, error) {
+	if r.become {
+		r.fd = b.FD
+		pid := os.Getpid()
+		return pid, b.Write(pid)
+	}
+	s, err := newSupervisor(r)
+	if err != nil {
+		return 0, err
+	}
+	r.progress.End() // COMMAND finds the terminal clean
+	var pidfd int32
+	r.pid, pidfd, err = r.start.start(b)
+	if err != nil {
+		missed := s.giveUp()
+		if err != syscall.EEXIST {
+			r.missed = missed // first the file must be taken away again
+			return r.pid, err
+		}
+		raise(missed)
+		r.progress.Resume()
+		return r.pid, err
+	}
+	s.pid, s.pidfd = r.pid, pidfd
+	r.supervisor = s
+	return r.pid, nil
+}
+
+// refused tells why there is no COMMAND, and with which code to exit.
+func (r *runner) refused(err error) error {
+	var (
+		running *pidfile.AlreadyRunningError
+		failed  *startError
+		code    exit
+	)
+	switch {
+	case errors.As(err, &code): // has been told
+		return code
+	case errors.As(err, &running):
+		r.tell("running %d", running.PID)
+		if !r.quiet && r.conflict != 0 {
+			s, _ := pidfile.Inspect(r.path)
+			if s.PID != running.PID {
+				s = pidfile.Status{PID: running.PID}
+			}
+			told := fmt.Errorf("%s: already running: %s", r.path, who(s))
+			if errors.Is(err, context.DeadlineExceeded) {
+				told = fmt.Errorf("%w; waited %v", told, r.timeout)
+			}
+			complain(&hinted{told, "'pidfile status --explain " + r.path + "' tells more; " +
+				"--wait waits until it has ended, --replace stops it first"})
+		}
+		return exit(r.conflict)
+	case errors.Is(err, context.DeadlineExceeded): // before anything was tried
+		if !r.quiet && r.conflict != 0 {
+			complain(err)
+		}
+		return exit(r.conflict)
+	case errors.As(err, &failed) && failed.step == "exec":
+		complain(fmt.Errorf("%s: cannot be executed: %v", failed.path, failed.errno))
+		if failed.errno == syscall.ENOENT { // gone since, or its interpreter is missing
+			return exit(exitNotFound)
+		}
+		return exit(exitNotExec)
+	}
+	return err
+}
+
+// exec becomes COMMAND. The PID file, which has our PID, stays until the next
+// start finds COMMAND gone.
+func (r *runner) exec(f *pidfile.File) error {
+	err := r.start.become(r.fd)
+	if e := f.Release(); e != nil {
+		complain(e)
+	}
+	return r.refused(err)
+}
+
+// supervise waits until COMMAND has ended, and takes the file away while its
+// PID cannot yet be another process's.
+func (r *runner) supervise(f *pidfile.File) error {
+	r.tell("started %d", r.pid)
+	writeTo(r.output)
+	overtime := r.supervisor.wait(func() {
+		if r.onLost != "ignore" {
+			go r.keep(f)
+		}
+	})
+	if err := f.Release(); err != nil {
+		survivePipe()
+		complain(err)
+	}
+	code, err := reap(r.pid)
+	if err != nil {
+		return err
+	}
+	r.tell("ended %d", code)
+	switch {
+	case overtime:
+		if !r.quiet {
+			survivePipe()
+			note("PID %d ran for %v, which is all it may, and was stopped", r.pid, r.maxRuntime)
+		}
+		return exit(exitTimeout)
+	case code != 0:
+		return exit(code)
+	}
+	return nil
+}
+
+// keep puts the file back when somebody takes it away: who removes a PID file
+// by hand would else let a second instance in. The file put back is another one,
+// whose lock COMMAND has not inherited: from then on it ends with us.
+func (r *runner) keep(f *pidfile.File) {
+	survivePipe()
+	for {
+		<-f.Lost()
+		if r.onLost == "stop" {
+			note("%s was removed or replaced while PID %d runs: stopping it", r.path, r.pid)
+			r.supervisor.stop()
+			return
+		}
+		switch err := f.Restore(); {
+		case err == nil:
+			note("%s was removed while PID %d runs: put back", r.path, r.pid)
+		case errors.Is(err, fs.ErrClosed):
+			return
+		case errors.Is(err, pidfile.ErrLost):
+			note("warning: %s was removed or replaced while PID %d runs, and is another's now", r.path, r.pid)
+			return
+		default:
+			note("warning: %s was removed while PID %d runs, and cannot be put back: %v", r.path, r.pid, err)
+			return
+		}
+	}
+}
+
+// tell lets "pidfile start" know how it goes. It may have gone away: then
+// nobody wants to know.
+func (r *runner) tell(format string, args ...any) {
+	if r.starter != nil {
+		survivePipe()
+		_, _ = fmt.Fprintf(r.starter, format+"\n", args...)
+	}
+}

@@ -93,15 +93,23 @@ func find(path string) (*pidfile.Process, outcome) {
 	case errors.Is(err, pidfile.ErrNotRunning):
 		return nil, outcome{Path: path, Result: "not running", code: exitNotRunning}
 	}
-	return nil, refusal(path, err)
+	return nil, unsent(path, err)
+}
+
+// unsent is the outcome of an error before anything was sent.
+func unsent(path string, err error) outcome {
+	o := refusal(path, err)
+	o.Result = "nothing was sent"
+	o.Error += "; nothing was sent"
+	return o
 }
 
 // refusal is the outcome of an error: nothing was done.
 func refusal(path string, err error) outcome {
-	o := outcome{Path: path, Result: "nothing was sent", Error: err.Error(), code: exitUnproven}
+	o := outcome{Path: path, Result: "unknown", Error: err.Error(), code: exitUnproven}
 	var perr *fs.PathError
 	if errors.As(err, &perr) {
-		o.Error = fmt.Sprintf("%s: %v; nothing was sent", perr.Path, perr.Err)
+		o.Error = fmt.Sprintf("%s: %v", perr.Path, perr.Err)
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
 		o.code = exitFailure
@@ -290,31 +298,36 @@ Exit codes; of several the highest:
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			sig, err := parseSignal(args[0])
-			if err != nil {
-				return usage(c, err)
-			}
-			return each(args[1:], asJSON, nil, func(path string) outcome {
-				p, o := find(path)
-				if p == nil {
-					return o
-				}
-				defer p.Close()
-				switch err := p.Signal(sig); {
-				case errors.Is(err, pidfile.ErrNotRunning):
-					o.Result, o.code = "not running", exitNotRunning
-				case err != nil:
-					return refusal(path, err)
-				default:
-					o.Result = fmt.Sprintf("sent %s to PID %d", strings.ToUpper(args[0]), o.PID)
-				}
-				return o
-			})
+			return sendEach(c, args[0], args[1:], asJSON)
 		},
 		DisableFlagsInUseLine: true,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
 	return c
+}
+
+// sendEach sends the signal with that name to the holder of each PIDFILE.
+func sendEach(c *cobra.Command, name string, args []string, asJSON bool) error {
+	sig, err := parseSignal(name)
+	if err != nil {
+		return usage(c, err)
+	}
+	return each(args, asJSON, nil, func(path string) outcome {
+		p, o := find(path)
+		if p == nil {
+			return o
+		}
+		defer p.Close()
+		switch err := p.Signal(sig); {
+		case errors.Is(err, pidfile.ErrNotRunning):
+			o.Result, o.code = "not running", exitNotRunning
+		case err != nil:
+			return unsent(path, err)
+		default:
+			o.Result = fmt.Sprintf("sent %s to PID %d", strings.ToUpper(name), o.PID)
+		}
+		return o
+	})
 }
 
 func waitCommand() *cobra.Command {

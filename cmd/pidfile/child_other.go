@@ -24,3 +24,5 @@ func (s *starter) become(int) error { return errors.ErrUnsupported }
 func private(...int) {}
 
 func writeTo(int) {}
+
+func closeOthers() {}

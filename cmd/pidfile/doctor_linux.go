@@ -104,7 +104,7 @@ func examineProc() []finding {
 	// PROC_PID_INIT_INO in the kernel's proc_ns.h is the first namespace's.
 	if ns, err := os.Readlink("/proc/self/ns/pid"); err == nil && ns != "pid:[4026531836]" {
 		found = append(found, finding{What: "PID namespace: not the machine's first one (" + ns + ")", OK: true,
-			Hint: "PIDs mean something in this container only; a lock held from another one is seen, its holder is not"})
+			Hint: "PIDs mean something in this container only; of other containers' locks only those of pidfile are seen, not flock(1)'s: a file here that they may share is unknown rather than stale"})
 	}
 	if _, err := unix.PidfdOpen(os.Getpid(), 0); err != nil {
 		found = append(found, finding{What: fmt.Sprintf("handles on processes: %v (pidfd_open, Linux 5.3)", err),

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/go-pidfile/pidfile"
 	"github.com/spf13/cobra"
@@ -110,7 +109,7 @@ func printTable(all []pidfile.Status) {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+			widths[i] = max(widths[i], columns(cell))
 		}
 	}
 	tty := isTerminal(os.Stdout)
@@ -124,10 +123,10 @@ func printTable(all []pidfile.Status) {
 			if k == len(row)-1 {
 				line.WriteString(cell)
 			} else {
-				fmt.Fprintf(&line, "%-*s  ", widths[k], cell)
+				line.WriteString(pad(cell, widths[k]) + "  ")
 			}
 		}
-		text := fit(strings.TrimRight(line.String(), " "), width)
+		text := cut(strings.TrimRight(line.String(), " "), width)
 		if tty && i > 0 && os.Getenv("NO_COLOR") == "" {
 			state := row[0]
 			text = colours[all[i-1].State] + state + "\x1b[0m" + strings.TrimPrefix(text, state)
@@ -184,8 +183,8 @@ func cleanAll(args []string, dry bool) ([]outcome, error) {
 	all := []outcome{}
 	for _, path := range named {
 		s, _ := pidfile.Inspect(path) // the error is in the evidence
-		o := clean(s, dry)
-		if s.State != pidfile.Stale {
+		o, done := clean(s, dry)
+		if !done {
 			o.Result = s.State.String()
 			if s.State != pidfile.Absent {
 				o.Result = "left alone, " + s.State.String() + ": " + strings.Join(s.Evidence, "; ")
@@ -200,26 +199,31 @@ func cleanAll(args []string, dry bool) ([]outcome, error) {
 		if err != nil && !strings.HasSuffix(s.Path, ".pid") {
 			note("%v", err) // a directory: nothing is known of its files
 		}
-		if s.State == pidfile.Stale {
-			all = append(all, clean(s, dry))
+		if o, done := clean(s, dry); done {
+			all = append(all, o)
 		}
 	}
 	return all, nil
 }
 
-// clean removes a stale file.
-func clean(s pidfile.Status, dry bool) outcome {
-	o := outcome{Path: s.Path, PID: s.PID}
-	if s.State != pidfile.Stale {
-		return o
-	}
+// clean removes a stale file. An unknown one, too, if it proves stale under its
+// lock: locks that cannot be seen can still be met. Of others it does nothing.
+func clean(s pidfile.Status, dry bool) (o outcome, done bool) {
+	o = outcome{Path: s.Path, PID: s.PID}
 	why := strings.Join(s.Evidence, "; ")
+	switch {
+	case s.State == pidfile.Unknown && !dry && pidfile.Clean(s.Path) == nil:
+		o.Result = "removed: " + why + "; but it could be locked"
+		return o, true
+	case s.State != pidfile.Stale:
+		return o, false
+	}
 	if dry {
 		o.Result = "would be removed: " + why
 		if fi, err := os.Lstat(s.Path); s.PID == 0 && err == nil && time.Since(fi.ModTime()).Abs() < pidfile.Fresh {
 			o.Result = "would be left alone: it was written only just now, and may get its PID yet"
 		}
-		return o
+		return o, true
 	}
 	switch err := pidfile.Clean(s.Path); {
 	case err == nil:
@@ -231,5 +235,5 @@ func clean(s pidfile.Status, dry bool) outcome {
 	default:
 		o.Result, o.Error, o.code = "left alone", fmt.Sprintf("left alone: %v", err), exitFailure
 	}
-	return o
+	return o, true
 }

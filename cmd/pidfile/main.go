@@ -60,7 +60,7 @@ func dispatch(args []string) error {
 		}
 	}
 	root := newRoot() // and this also prints help, and what is wrong
-	root.SetArgs(args)
+	root.SetArgs(joinDelay(args))
 	return root.Execute()
 }
 
@@ -82,7 +82,7 @@ yours under the temporary directory.`,
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
 	root.SetHelpCommand(helpCommand(root))
-	root.AddCommand(runCommand(), statusCommand(), stopCommand(), signalCommand(), waitCommand(),
+	root.AddCommand(runCommand(), startCommand(), restartCommand(), reloadCommand(), statusCommand(), stopCommand(), signalCommand(), waitCommand(),
 		listCommand(), cleanCommand(), doctorCommand(), otherProcess(), versionCommand())
 	return root
 }

@@ -11,3 +11,5 @@ func writeTo(output int) {
 		unix.Close(output)
 	}
 }
+
+func closeOthers() {}

@@ -9,3 +9,8 @@ func writeTo(output int) {
 		unix.Close(output)
 	}
 }
+
+// closeOthers keeps what we inherited, but the standard streams, from COMMAND: a
+// program in the background would else keep the lock or the pipe of the script
+// that started it. Before Linux 5.11 it inherits them.
+func closeOthers() { _ = unix.CloseRange(3, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC) }

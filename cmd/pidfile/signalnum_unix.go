@@ -19,7 +19,7 @@ const sigCont = unix.SIGCONT
 // parseSignal reads HUP, SIGHUP or 1.
 func parseSignal(s string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil {
-		if n >= 1 && n <= maxSignal {
+		if n >= 1 && n <= maxSignal && s == strconv.Itoa(n) { // neither +1 nor 01
 			return syscall.Signal(n), nil
 		}
 		return 0, fmt.Errorf("%q is no signal: numbers go from 1 to %d", s, maxSignal)

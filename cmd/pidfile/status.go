@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/go-pidfile/pidfile"
 	"github.com/spf13/cobra"
@@ -95,37 +97,70 @@ func printStatus(s pidfile.Status, explain bool) {
 	if !explain {
 		return
 	}
+	openers, _ := pidfile.Openers(s.Path) // the evidence says what is wrong
 	for _, e := range s.Evidence {
-		fmt.Println("  " + printable(e))
+		if !named(e, openers) {
+			fmt.Println("  " + printable(e))
+		}
 	}
-	printOpeners(s)
+	printOpeners(s, openers)
+}
+
+// named reports whether a line of evidence only names a process that printOpeners
+// names with more words.
+func named(evidence string, openers []pidfile.Opener) bool {
+	return slices.ContainsFunc(openers, func(o pidfile.Opener) bool {
+		by := "the lock is held by PID " + strconv.Itoa(o.Process.PID)
+		return o.Holds && (evidence == by || strings.HasPrefix(evidence, by+" "))
+	})
 }
 
 // printOpeners prints every process that has the file open: a lock that is kept
 // by a stray child is found so.
-func printOpeners(s pidfile.Status) {
-	openers, err := pidfile.Openers(s.Path)
-	if err != nil {
-		return // the evidence says why
-	}
+func printOpeners(s pidfile.Status, openers []pidfile.Opener) {
+	holder := slices.ContainsFunc(openers, func(o pidfile.Opener) bool { return o.Holds && o.Process.PID == s.PID })
 	for _, o := range openers {
 		p := o.Process
 		role := "has it open, without the lock"
 		switch {
 		case o.Holds && p.PID == s.PID:
 			role = "holder"
-		case o.Holds:
+		case o.Holds && holder:
 			role = "has the lock too (the wrapper, or it was inherited)"
+		case o.Holds:
+			role = "has the lock"
 		}
-		fmt.Printf("  PID %d, %s, %s: %s\n", p.PID, cmp.Or(p.User, strconv.Itoa(p.UID)), role, commandLine(p, 60))
+		fmt.Printf("  PID %d, %s, %s: %s\n", p.PID, printable(cmp.Or(p.User, strconv.Itoa(p.UID))), role, commandLine(p, 60))
 	}
 }
 
-// printJSON prints v for programs.
+// printJSON prints v for programs, and harmlessly for terminals.
 func printJSON(v any) {
-	e := json.NewEncoder(os.Stdout)
+	var text strings.Builder
+	e := json.NewEncoder(&text)
 	e.SetIndent("", "  ")
 	if err := e.Encode(v); err != nil {
 		complain(err)
+		return
 	}
+	fmt.Print(escaped(text.String()))
+}
+
+// escaped escapes in JSON what package json leaves and a terminal may obey: DEL,
+// the control characters after it, and what turns the direction of the text. They
+// can stand in strings only.
+func escaped(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r == '\n' || !unicode.In(r, unicode.Cc, unicode.Cf):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }

@@ -1,0 +1,387 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/go-pidfile/pidfile"
+)
+
+// A launcher is one "pidfile start" or "restart". It starts COMMAND through a
+// "pidfile run" in the background, which tells it how that goes, or a foreign
+// one by itself.
+type launcher struct {
+	restart, foreign, quiet bool
+	conflict                int
+	log                     string
+	notify                  bool          // COMMAND says when it is ready
+	delay                   time.Duration // or is when it has lived so long
+	timeout                 time.Duration
+	killAfter               time.Duration
+	mode                    fs.FileMode
+	runFlags                []string
+	start                   starter
+
+	path    string
+	command []string
+	output  *os.File // COMMAND's
+	before  int64    // its size before we began
+}
+
+func (l *launcher) launch(name string, command []string) (err error) {
+	if l.path, err = resolve(name); err != nil {
+		return err
+	}
+	l.command = command
+	if l.start.path, err = findCommand(command[0], l.start.dir); err != nil {
+		return err
+	}
+	if err := l.openLog(); err != nil {
+		return err
+	}
+	defer l.output.Close()
+	closeOthers()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if l.foreign {
+		return l.launchForeign(ctx)
+	}
+	return l.launchRun(ctx)
+}
+
+func (l *launcher) openLog() (err error) {
+	if l.log == "" {
+		l.output, err = os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		return err
+	}
+	l.output, err = os.OpenFile(l.log, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return fmt.Errorf("--log: %w", err)
+	}
+	fi, err := l.output.Stat()
+	if err == nil {
+		l.before = fi.Size()
+	}
+	return err
+}
+
+// News is what "pidfile run" tells: started PID, running PID, unproven, or ended
+// CODE.
+type news struct {
+	word string
+	n    int
+}
+
+// launchRun starts COMMAND through "pidfile run".
+func (l *launcher) launchRun(ctx context.Context) error {
+	var ready *readySocket
+	run, reports, err := l.background()
+	if err == nil && l.notify {
+		if ready, err = listenReady(l.start.account); err == nil {
+			defer ready.Close()
+			run.Env = setenv(os.Environ(), "NOTIFY_SOCKET", ready.Name())
+		}
+	}
+	if err == nil {
+		err = run.Start()
+	}
+	if err != nil {
+		return err
+	}
+	_ = run.ExtraFiles[0].Close() // now only the other end tells
+	told := make(chan news)
+	go readNews(reports, told)
+	switch first := <-told; first.word {
+	case "started":
+		return l.await(ctx, run, first.n, told, ready)
+	case "running":
+		_ = run.Wait()
+		return l.running()
+	default: // it has told the user why
+		var failed *exec.ExitError
+		if err := run.Wait(); !errors.As(err, &failed) || failed.ExitCode() <= 0 {
+			return fmt.Errorf("%s: 'pidfile run' ended: %v", l.path, err)
+		}
+		return exit(failed.ExitCode())
+	}
+}
+
+// background prepares a "pidfile run" and the pipe that it reports through.
+func (l *launcher) background() (*exec.Cmd, io.Reader, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	args := append([]string{"run", "--report=3", "--output=4"}, l.runFlags...)
+	if l.restart {
+		args = append(args, "--replace", "-E", strconv.Itoa(exitUnproven))
+	} else {
+		args = append(args, "-E", "0") // we say it
+	}
+	args = append(append(args, l.path, "--"), l.command...)
+	run := exec.Command(self, args...)
+	run.Args[0] = "pidfile"
+	run.Stderr = os.Stderr // until COMMAND runs
+	run.ExtraFiles = []*os.File{w, l.output}
+	run.SysProcAttr = newSession()
+	return run, r, nil
+}
+
+// readNews sends what "pidfile run" tells, and closes told when it tells no more.
+func readNews(r io.Reader, told chan<- news) {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		var m news
+		_, _ = fmt.Sscan(lines.Text(), &m.word, &m.n) // unproven comes without a number
+		told <- m
+	}
+	close(told)
+}
+
+// running says that there is nothing to start.
+func (l *launcher) running() error {
+	if !l.quiet {
+		s, _ := pidfile.Inspect(l.path)
+		fmt.Println(printable(fmt.Sprintf("%s: already running: %s", l.path, who(s))))
+	}
+	if l.conflict != 0 {
+		return exit(l.conflict)
+	}
+	return nil
+}
+
+// await returns when COMMAND is ready, or is not going to be.
+func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, told <-chan news, ready *readySocket) error {
+	began := time.Now()
+	line := l.progress(pid, ready)
+	defer line.End()
+	lived, late := time.NewTimer(l.delay), time.NewTimer(l.timeout)
+	var said <-chan struct{}
+	if ready != nil {
+		lived.Stop()
+		said = ready.Ready()
+	}
+	for {
+		select {
+		case <-said:
+		case <-lived.C:
+		case m, more := <-told:
+			line.End()
+			if !more {
+				return fmt.Errorf("%s: the 'pidfile run' of PID %d was killed", l.path, pid)
+			}
+			if m.word != "ended" {
+				continue
+			}
+			_ = run.Wait()
+			return l.endedEarly(fmt.Sprintf("PID %d ended before it was ready: %s", pid, exitText(m.n)), m.n == 0)
+		case <-late.C:
+			line.End()
+			return l.tooLate(fmt.Sprintf("PID %d was not ready after %v", pid, l.timeout))
+		case <-ctx.Done():
+			line.End()
+			note("interrupted: PID %d goes on starting; 'pidfile stop %s' stops it", pid, l.path)
+			return exit(128 + int(syscall.SIGINT))
+		}
+		line.End()
+		l.started(pid, time.Since(began))
+		return nil
+	}
+}
+
+// progress shows on a terminal what is waited for.
+func (l *launcher) progress(pid int, ready *readySocket) *progress {
+	if l.quiet {
+		return nil
+	}
+	return showProgress(func(waited time.Duration) string {
+		text := fmt.Sprintf("waiting for PID %d to be ready: %s of %v", pid, age(waited), l.timeout)
+		if ready == nil {
+			text = fmt.Sprintf("waiting for PID %d to have lived for %v: %s", pid, l.delay, age(waited))
+		}
+		if status := ready.Status(); status != "" {
+			text += ": " + printable(status)
+		}
+		return text
+	})
+}
+
+func (l *launcher) started(pid int, took time.Duration) {
+	if !l.quiet {
+		fmt.Println(printable(fmt.Sprintf("%s: started, PID %d (ready after %v)", l.path, pid, took.Round(10*time.Millisecond))))
+	}
+}
+
+// exitText says what an exit code means.
+func exitText(code int) string {
+	if code > 128 {
+		return fmt.Sprintf("exit code %d (%v)", code, syscall.Signal(code-128))
+	}
+	return fmt.Sprintf("exit code %d", code)
+}
+
+// endedEarly shows the end of COMMAND's log.
+func (l *launcher) endedEarly(what string, success bool) error {
+	err := fmt.Errorf("%s: %s", l.path, what)
+	switch {
+	case success && !l.foreign:
+		err = &hinted{err, "if COMMAND goes into the background by itself, have it stay in the foreground, or use --foreign"}
+	case l.log == "":
+		err = &hinted{err, "--log FILE keeps what it says"}
+	}
+	complain(err)
+	l.showLog()
+	return exit(exitNotReady)
+}
+
+func (l *launcher) showLog() {
+	if l.log == "" {
+		return
+	}
+	lines := lastLines(l.output, l.before)
+	if len(lines) == 0 {
+		note("it wrote nothing to %s", l.log)
+		return
+	}
+	note("the end of %s:", l.log)
+	for _, line := range lines {
+		fmt.Fprintln(os.Stderr, "  "+printable(line))
+	}
+}
+
+// tooLate stops what is not ready.
+func (l *launcher) tooLate(what string) error {
+	complain(fmt.Errorf("%s: %s: stopping it", l.path, what))
+	l.showLog()
+	s := &stopper{grace: l.killAfter, kill: true, start: time.Now(), pending: map[string]int{}}
+	line := showProgress(s.text)
+	o := s.stop(l.path)
+	line.End()
+	if o.code != 0 {
+		complain(errors.New(o.Error))
+	}
+	return exit(exitTimeout)
+}
+
+// launchForeign starts a COMMAND that writes PIDFILE itself. Of several that
+// are asked to at once, one starts it: a file of our own sees to that.
+func (l *launcher) launchForeign(ctx context.Context) error {
+	dir, base := filepath.Split(l.path)
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	gate, err := pidfile.AcquireContext(ctx, dir+"."+base+".start")
+	if err != nil {
+		return fmt.Errorf("%s: another start of it is under way: %w", l.path, err)
+	}
+	defer gate.Release()
+	if l.restart {
+		s := &stopper{grace: l.killAfter, kill: true, start: time.Now(), pending: map[string]int{}}
+		line := showProgress(s.text)
+		o := s.stop(l.path)
+		line.End()
+		if o.code != 0 {
+			return report([]outcome{o}, false)
+		}
+	} else {
+		switch s, err := pidfile.Inspect(l.path); {
+		case err != nil:
+			return err
+		case s.State == pidfile.Running:
+			return l.running()
+		case s.State == pidfile.Unknown:
+			return &hinted{fmt.Errorf("%s: it cannot be told whether it runs", l.path), "'pidfile status --explain " + l.path + "' tells more"}
+		}
+	}
+	return l.startForeign(ctx)
+}
+
+func (l *launcher) startForeign(ctx context.Context) error {
+	began := time.Now()
+	c := exec.Cmd{Path: l.start.path, Args: l.command, Env: environ(l.path), Dir: l.start.dir, Stdout: l.output, Stderr: l.output}
+	c.SysProcAttr = newSession()
+	if a := l.start.account; a != nil {
+		c.Env = a.environ(c.Env)
+		become(c.SysProcAttr, a)
+	}
+	if l.start.umask >= 0 {
+		setUmask(l.start.umask)
+	}
+	if err := c.Start(); err != nil {
+		return l.cannotStart(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	appeared := make(chan error, 1)
+	var s pidfile.Status
+	go func() {
+		var err error
+		s, err = pidfile.WaitStart(ctx, l.path)
+		appeared <- err
+	}()
+	line := showProgress(func(waited time.Duration) string {
+		return fmt.Sprintf("waiting for PID %d to write %s: %s of %v", c.Process.Pid, l.path, age(waited), l.timeout)
+	})
+	defer line.End()
+	for {
+		select {
+		case err := <-ended:
+			if err == nil { // into the background
+				ended = nil
+				continue
+			}
+			line.End()
+			return l.endedEarly(fmt.Sprintf("PID %d ended and had not written the file: %v", c.Process.Pid, err), false)
+		case err := <-appeared:
+			line.End()
+			if err == nil {
+				l.started(s.PID, time.Since(began))
+				return nil
+			}
+			if !errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("%s: PID %d goes on starting: %w", l.path, c.Process.Pid, err)
+			}
+			complain(fmt.Errorf("%s: PID %d has not written it after %v", l.path, c.Process.Pid, l.timeout))
+			l.showLog()
+			if ended != nil {
+				l.endForeign(c.Process, ended)
+			} else {
+				note("warning: what it left in the background goes on: PIDFILE would have named it")
+			}
+			return exit(exitTimeout)
+		}
+	}
+}
+
+// endForeign ends our child, which is not reaped before it sends to ended.
+func (l *launcher) endForeign(p *os.Process, ended <-chan error) {
+	_ = p.Signal(syscall.SIGTERM) // it may have ended
+	select {
+	case <-ended:
+	case <-time.After(l.killAfter):
+		_ = p.Kill()
+		<-ended
+	}
+}
+
+func (l *launcher) cannotStart(err error) error {
+	complain(fmt.Errorf("%s: cannot be executed: %w", l.start.path, err))
+	if errors.Is(err, fs.ErrNotExist) {
+		return exit(exitNotFound)
+	}
+	return exit(exitNotExec)
+}

@@ -26,6 +26,10 @@ var (
 	// ErrLost: the path no longer names the file that is held, or its text
 	// was overwritten, so it is somebody else's now.
 	ErrLost = errors.New("the PID file was removed, replaced or overwritten")
+
+	// ErrNotInherited: no process has handed the PID file to this one, so there
+	// is nothing to adopt. See File.Inherit.
+	ErrNotInherited = lock.ErrNotHanded
 )
 
 // An AlreadyRunningError says who has a PID file. It matches

@@ -31,7 +31,7 @@ func List(dirs ...string) iter.Seq2[Status, error] {
 	return func(yield func(Status, error) bool) {
 		table := proc.ReadLocks()
 		for _, dir := range dirs {
-			if !list(dir, &table, yield) {
+			if !list(dir, table, yield) {
 				return
 			}
 		}
@@ -53,7 +53,7 @@ func list(dir string, table *proc.LockTable, yield func(Status, error) bool) boo
 			s := Status{Path: path, State: Unknown, Evidence: []string{err.Error()}}
 			more = yield(s, err)
 		case d.Type().IsRegular() && strings.HasSuffix(path, ".pid"):
-			j, err := judge(path, table)
+			j, err := judge(path, care{table: table})
 			if j.state == Absent {
 				return nil // gone since
 			}
@@ -77,11 +77,19 @@ const Fresh = 10 * time.Second
 //   - fs.ErrNotExist if there is no file,
 //   - ErrAlreadyRunning if it is not stale,
 //   - ErrUnproven if that cannot be told, or if its text is no PID and it was
-//     written less than Fresh ago.
+//     written less than Fresh ago,
+//   - syscall.ELOOP, EISDIR or EINVAL if path names a symbolic link, a directory
+//     or another thing that is no regular file; ENOTDIR if its directory is none,
+//   - fs.ErrPermission if we may not look, or may not remove it; EROFS if nobody
+//     may; ENOLCK if the file system gives no locks,
+//   - errors.ErrUnsupported on systems without flock(2),
 //
-// Clean does not block.
+// or whatever else the system says. Then nothing has changed.
+//
+// Clean does not block, beyond what Inspect does. It may be called by any
+// goroutine.
 func Clean(path string) error {
-	j, err := judge(path, nil)
+	j, err := judge(path, care{})
 	switch {
 	case err != nil:
 		return err
@@ -89,8 +97,8 @@ func Clean(path string) error {
 		return &fs.PathError{Op: "clean", Path: j.path, Err: fs.ErrNotExist}
 	case j.state == Running:
 		return j.running()
-	case j.state == Unknown:
-		return &fs.PathError{Op: "clean", Path: j.path, Err: &evidenceError{ErrUnproven, j.evidence}}
+	case j.state == Unknown && !j.unseen: // what is unseen only, the lock will tell
+		return j.refuse("clean", ErrUnproven)
 	}
 	err = lock.Remove(j.path, func(v lock.View) error {
 		under := judgement{path: j.path, view: v}
@@ -102,7 +110,7 @@ func Clean(path string) error {
 			under.say("it was written only just now")
 		}
 		if under.state != Stale {
-			return &fs.PathError{Op: "clean", Path: j.path, Err: &evidenceError{ErrUnproven, under.evidence}}
+			return under.refuse("clean", ErrUnproven)
 		}
 		return nil
 	})

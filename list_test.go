@@ -210,14 +210,16 @@ func TestListDefault(t *testing.T) {
 
 // What a running file costs more than a left-over.
 func TestListCost(t *testing.T) {
-	dirs := map[string]string{"stale": t.TempDir(), "unlocked": t.TempDir(), "held": t.TempDir(), "flock(1)": t.TempDir()}
+	dirs := map[string]string{"stale": t.TempDir(), "unlocked": t.TempDir(), "held": t.TempDir(), "inherited": t.TempDir(), "flock(1)": t.TempDir()}
 	const n, few = 100, 10
 	for i := range n {
 		name := fmt.Sprintf("%03d.pid", i)
 		write(t, filepath.Join(dirs["stale"], name), "4194304\n")
 		c := quickCat(t, nil)
 		write(t, filepath.Join(dirs["unlocked"], name), fmt.Sprintln(c.Process.Pid))
-		for dir, named := range map[string]bool{"held": true, "flock(1)": false} {
+		held := acquire(t, filepath.Join(dirs["held"], name))
+		t.Cleanup(func() { _ = held.Release() })
+		for dir, named := range map[string]bool{"inherited": true, "flock(1)": false} {
 			if dir == "flock(1)" && i >= few {
 				continue
 			}
@@ -243,7 +245,7 @@ func TestListCost(t *testing.T) {
 			for s, err := range pidfile.List(dirs[name]) {
 				must(t, err)
 				found++
-				if (s.State == pidfile.Running) != (name != "stale") || (s.Process != nil) != (name == "unlocked" || name == "held") {
+				if (s.State == pidfile.Running) != (name != "stale") || (s.Process != nil) != slices.Contains([]string{"unlocked", "held", "inherited"}, name) {
 					t.Fatalf("%+v", s)
 				}
 			}
@@ -255,10 +257,11 @@ func TestListCost(t *testing.T) {
 		return best / time.Duration(want)
 	}
 	stale := cost("stale", 20)
-	for name, times := range map[string]int{"unlocked": 20, "held": 20, "flock(1)": 1} {
+	for name, times := range map[string]int{"unlocked": 20, "held": 20, "inherited": 20, "flock(1)": 1} {
 		more := cost(name, times) - stale
 		t.Logf("%s: %v more a file than a left-over, which costs %v", name, more, stale)
-		// flock(1)'s, which names nobody, takes a look through all of /proc.
+		// flock(1)'s, which names nobody, and has ended, takes a look through all
+		// of /proc for all of them.
 		if limit := 500 * time.Microsecond; more > limit && name != "flock(1)" && !raceEnabled() {
 			t.Errorf("%s: %v more, want at most %v", name, more, limit)
 		}

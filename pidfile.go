@@ -90,7 +90,7 @@ func Do(ctx context.Context, path string, fn func(context.Context) error) error 
 // text, programs that do not lock are not recognised, and on systems without
 // flock(2) the error matches errors.ErrUnsupported.
 func (c Config) Acquire(path string) (*File, error) {
-	f, err := c.prepare(path)
+	f, err := c.prepare("acquire", path)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (c Config) Acquire(path string) (*File, error) {
 // If ctx ends first, which is noticed at once, the error matches both ctx.Err()
 // and ErrAlreadyRunning. If ctx is already done, nothing is taken or waited for.
 func (c Config) AcquireContext(ctx context.Context, path string) (*File, error) {
-	f, err := c.prepare(path)
+	f, err := c.prepare("acquire", path)
 	if err != nil {
 		return nil, err
 	}
@@ -163,25 +163,25 @@ func (c Config) Do(ctx context.Context, path string, fn func(context.Context) er
 var self = os.Getpid()
 
 // prepare checks the arguments and touches nothing.
-func (c Config) prepare(path string) (*File, error) {
+func (c Config) prepare(op, path string) (*File, error) {
 	if path == "" {
-		return nil, &fs.PathError{Op: "acquire", Path: path, Err: errors.New("empty path")}
+		return nil, &fs.PathError{Op: op, Path: path, Err: errors.New("empty path")}
 	}
 	if strings.IndexByte(path, 0) >= 0 {
-		return nil, &fs.PathError{Op: "acquire", Path: path, Err: syscall.EINVAL}
+		return nil, &fs.PathError{Op: op, Path: path, Err: syscall.EINVAL}
 	}
 	if os.IsPathSeparator(path[len(path)-1]) {
-		return nil, &fs.PathError{Op: "acquire", Path: path, Err: syscall.EISDIR}
+		return nil, &fs.PathError{Op: op, Path: path, Err: syscall.EISDIR}
 	}
 	if c.PID < 0 || c.PID > lock.MaxPID {
-		return nil, &fs.PathError{Op: "acquire", Path: path, Err: fmt.Errorf("invalid PID %d", c.PID)}
+		return nil, &fs.PathError{Op: op, Path: path, Err: fmt.Errorf("invalid PID %d", c.PID)}
 	}
 	if c.Mode&^fs.ModePerm != 0 {
-		return nil, &fs.PathError{Op: "acquire", Path: path, Err: fmt.Errorf("invalid mode %v: only permission bits count", c.Mode)}
+		return nil, &fs.PathError{Op: op, Path: path, Err: fmt.Errorf("invalid mode %v: only permission bits count", c.Mode)}
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return nil, &fs.PathError{Op: "acquire", Path: path, Err: err}
+		return nil, &fs.PathError{Op: op, Path: path, Err: err}
 	}
 	f := &File{path: abs, opts: lock.Options{PID: c.PID, Mode: uint32(c.Mode), Running: runsSelf}}
 	if len(c.Command) > 0 || c.TakeOver != nil {

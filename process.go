@@ -44,34 +44,47 @@ type ExitStatus = proc.ExitStatus
 // root's. PID 1 must be proven by the lock: too many broken files say 1.
 //
 // In a PID namespace other than the machine's first, where /proc/locks does not
-// show the locks of others, Find takes a shared lock for an instant before it
-// believes that a file is not locked.
+// show the flock(2) locks of others, Find takes a shared lock for an instant
+// before it believes that a file is not locked.
 //
 // Find blocks no longer than Inspect does. The Process must be closed. Outside
 // Linux the error matches errors.ErrUnsupported.
 func Find(path string) (*Process, error) {
+	if !proc.CanPin {
+		return nil, &fs.PathError{Op: "find", Path: path, Err: errors.ErrUnsupported}
+	}
+	j, h, err := pin(path)
+	if err != nil {
+		return nil, &fs.PathError{Op: "find", Path: j.path, Err: err}
+	}
+	if why := j.why(); why != nil {
+		if h != nil {
+			h.Close()
+		}
+		return nil, j.refuse("find", why)
+	}
+	return &Process{j.path, h}, nil
+}
+
+// pin judges the file at path, pins its holder, and judges again: now its PID
+// cannot be another's. The handle is nil if no holder is known; the judgement,
+// which is then the first, says why.
+func pin(path string) (judgement, *proc.Handle, error) {
 	for {
-		first, err := judge(path, nil)
-		if err != nil {
-			return nil, first.refuse(ErrUnproven)
+		first, err := judge(path, care{act: true})
+		if err != nil || first.info == nil {
+			return first, nil, nil
 		}
-		h, err := proc.Open(first.view.PID)
-		if err != nil && err != proc.ErrGone {
-			return nil, &fs.PathError{Op: "find", Path: first.path, Err: err}
-		}
+		h, err := proc.Open(first.info.PID)
 		if err == proc.ErrGone {
-			if first.state == Running && first.info != nil {
-				continue // it has just ended
-			}
-			return nil, first.refuse(first.why())
+			continue // it has just ended
 		}
-		j, err := judge(path, nil) // again: now its PID cannot be reused
-		if err == nil && j.view.PID == h.PID() && h.Unreaped() {
-			if why := j.why(); why != nil {
-				h.Close()
-				return nil, j.refuse(why)
-			}
-			return &Process{j.path, h}, nil
+		if err != nil {
+			return first, nil, err
+		}
+		j, err := judge(path, care{act: true})
+		if err == nil && j.info != nil && j.info.PID == h.PID() && h.Unreaped() {
+			return j, h, nil
 		}
 		h.Close()
 	}
@@ -79,6 +92,7 @@ func Find(path string) (*Process, error) {
 
 // why returns what speaks against acting on the process, nil if nothing does.
 func (j *judgement) why() error {
+	j.settle()
 	switch {
 	case j.state == Absent || j.state == Stale:
 		if j.state == Stale && j.view.PID == 0 {
@@ -122,23 +136,21 @@ func (j *judgement) distrust() string {
 		return fmt.Sprintf("the file has %d names (hard links)", v.Links)
 	}
 	dir := filepath.Dir(j.path)
-	fi, err := os.Stat(dir)
-	if err != nil {
-		return fmt.Sprintf("its directory cannot be examined: %v", err)
-	}
-	uid := owner(fi)
+	mode, uid, err := lock.Dir(j.path)
 	switch {
+	case err != nil:
+		return fmt.Sprintf("its directory cannot be examined: %v", err)
 	case !trusted(uid):
 		return fmt.Sprintf("the directory %s belongs to UID %d, who is neither root, nor us, nor the process's user", dir, uid)
-	case fi.Mode().Perm()&0o002 != 0 && fi.Mode()&fs.ModeSticky == 0:
+	case mode&0o002 != 0 && mode&0o1000 == 0:
 		return fmt.Sprintf("everybody may write the directory %s, which has no sticky bit", dir)
 	}
 	return ""
 }
 
-// refuse is the error of a Find that gives nothing, with the evidence.
-func (j *judgement) refuse(why error) error {
-	return &fs.PathError{Op: "find", Path: j.path, Err: &evidenceError{why, j.evidence}}
+// refuse is the error of an op that does nothing, with the evidence.
+func (j *judgement) refuse(op string, why error) error {
+	return &fs.PathError{Op: op, Path: j.path, Err: &evidenceError{why, j.evidence}}
 }
 
 type evidenceError struct {
@@ -189,16 +201,20 @@ func (p *Process) Wait(ctx context.Context) (*ExitStatus, error) {
 // Stop asks the process to end with TERM (and CONT, for it may be stopped), and
 // kills it with KILL if it has not ended after grace; a grace of 0 kills at
 // once. It blocks until the process has ended or ctx is done: then its error
-// matches ctx.Err(), and the process may still run. Like a supervisor, Stop says
-// nothing about a successor that takes the file afterwards: ask Inspect.
+// matches ctx.Err(), and the process may still run. If ctx is done already,
+// nothing is sent. Like a supervisor, Stop says nothing about a successor that
+// takes the file afterwards: ask Inspect.
 func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 	if p.handle.Ended() {
 		return nil
 	}
+	if err := ctx.Err(); err != nil {
+		return p.wrap("stop", err)
+	}
 	if grace > 0 {
 		err := p.Signal(syscall.SIGTERM)
 		if err == nil {
-			err = p.Signal(sigCont)
+			err = p.Signal(proc.Cont)
 		}
 		if err != nil {
 			return ended(err)

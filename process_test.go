@@ -281,6 +281,21 @@ func TestStop(t *testing.T) {
 		}
 		must(t, p.Stop(t.Context(), 0))
 	})
+	t.Run("context done before", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for _, grace := range []time.Duration{0, never} {
+			c := cat(t)
+			p := found(t, c.pid())
+			if err := p.Stop(ctx, grace); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "a.pid") {
+				t.Errorf("error %v", err)
+			}
+			c.end() // by itself, unless it was signalled
+			if status := c.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
+				t.Errorf("%v, want no signal at all", c.cmd.ProcessState)
+			}
+		}
+	})
 	t.Run("several at once", func(t *testing.T) {
 		c := deaf(t)
 		p := found(t, c.pid())
@@ -393,6 +408,26 @@ func TestWaitEnd(t *testing.T) {
 			}
 		})
 	}
+	t.Run("nobody, within a namespace", func(t *testing.T) {
+		path := shared(t)
+		for _, text := range []string{"4194304\n", "rubbish"} {
+			write(t, path, text)
+			ns := namespace(t, "wait end", path).says("waits")
+			if said := ns.line(); said != "<nil> <nil>" {
+				t.Errorf("%q: it said %s", text, said)
+			}
+		}
+	})
+	t.Run("flock(1), invisible from within a namespace", func(t *testing.T) {
+		path := shared(t)
+		h := flocker(t, path)
+		ns := namespace(t, "wait end", path).says("waits")
+		queued(t, path)
+		h.end()
+		if said := ns.line(); said != "<nil> <nil>" {
+			t.Errorf("it said %s", said)
+		}
+	})
 	t.Run("seen from within a namespace", func(t *testing.T) {
 		path := tempPath(t)
 		h := start(t, "acquire", path).says("ok")

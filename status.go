@@ -8,9 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
 	"github.com/go-pidfile/pidfile/internal/proc"
@@ -60,7 +58,8 @@ type Status struct {
 	// by the lock, or, if the file is not locked, because it existed when the
 	// file was written. It is nil otherwise.
 	Process *ProcessInfo `json:"process,omitempty"`
-	// Locked is true if somebody holds the file's lock.
+	// Locked is true if somebody holds the file's lock. (For locks that cannot
+	// be seen see Inspect.)
 	Locked bool `json:"locked"`
 	// Evidence says, in words, what the verdict rests on.
 	Evidence []string `json:"evidence"`
@@ -90,10 +89,16 @@ type ProcessInfo struct {
 // looks again for up to 10 ms before it calls such a lock Running. Otherwise it
 // does not block. It may be called by any goroutine.
 //
+// In a PID namespace other than the machine's first (in a container), the kernel
+// does not show the flock(2) locks of others; those of this package's holders it
+// does. There a file that nobody seems to have is Stale only if its file system
+// is the container's own, an overlay or a tmpfs, and Unknown if others may have
+// it, too. Clean, Find and Acquire, which take a lock, are sure in any case.
+//
 // Outside Linux it takes a shared lock for an instant, and cannot tell who a
 // process is: what is locked is Running, what is not and names a PID is Unknown.
 func Inspect(path string) (Status, error) {
-	j, err := judge(path, nil)
+	j, err := judge(path, care{})
 	return j.status(), err
 }
 
@@ -104,6 +109,7 @@ type judgement struct {
 	state    State
 	locked   bool
 	proven   bool       // the lock proves that info is the holder
+	unseen   bool       // Unknown only because there may be locks that we cannot see
 	info     *proc.Info // the holder, nil if it is not known
 	evidence []string
 }
@@ -128,34 +134,61 @@ func describe(i *proc.Info) *ProcessInfo {
 	return p
 }
 
-// judge looks at path until what it sees is no longer only a moment's. Given a
-// table of all locks it looks once.
-func judge(path string, table *proc.LockTable) (j judgement, err error) {
+// A care is how much a judgement may cost and disturb.
+type care struct {
+	table *proc.LockTable // all locks, if they were read already: then one look is enough
+	// act is true for those who will act on the process: then a lock is its own
+	// only if it has the file open now, where that can be seen.
+	act bool
+}
+
+// judge looks at path until what it sees is no longer only a moment's.
+func judge(path string, c care) (j judgement, err error) {
 	j.path = path
 	if path == "" {
 		j.state = Unknown
 		err = &fs.PathError{Op: "inspect", Path: path, Err: errors.New("empty path")}
-		j.say("%v", err)
+		j.say("%v", bare(err))
 		return j, err
 	}
 	if abs, err := filepath.Abs(path); err == nil {
 		j.path = abs
 	}
 	abs := j.path
-	for range 5 {
+	for left := looks - 1; ; left-- {
+		last := left == 0 || c.table != nil
 		var doubtful bool
 		j = judgement{path: abs}
-		if doubtful, err = j.look(table); !doubtful || table != nil {
-			break
+		if doubtful, err = j.look(c, last); !doubtful || last {
+			return j, err
 		}
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(pause)
 	}
-	return j, err
+}
+
+// A lock that may be only a moment's is looked at so often, in such steps.
+const (
+	looks = 5
+	pause = 2 * time.Millisecond
+)
+
+// busy is how long after a file was written the descriptors of the process that
+// it names are left alone, if nothing is seen of a lock: it may be starting.
+const busy = time.Second
+
+// bare is err without the path: evidence is about one file.
+func bare(err error) error {
+	var e *fs.PathError
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
 }
 
 // look judges once. It is doubtful if the lock may be that of somebody who just
-// clears a left-over, or only looks.
-func (j *judgement) look(table *proc.LockTable) (doubtful bool, err error) {
+// clears a left-over, or only looks. The last look spares no cost to tell who
+// has the lock.
+func (j *judgement) look(c care, last bool) (doubtful bool, err error) {
 	j.view, err = lock.Look(j.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -163,30 +196,36 @@ func (j *judgement) look(table *proc.LockTable) (doubtful bool, err error) {
 		return false, nil
 	case err != nil:
 		j.state = Unknown
-		j.say("%v", err)
+		j.say("it cannot be looked at: %v", bare(err))
 		return false, err
 	}
 	if j.view.Denied != nil {
 		j.state = Unknown
-		j.say("the file cannot be read: %v", j.view.Denied)
+		j.say("the file cannot be read: %v", bare(j.view.Denied))
 		return false, nil
 	}
-	if table == nil {
-		t := proc.ReadLocks()
-		table = &t
+	if c.table == nil {
+		c.table = proc.ReadLocks()
 	}
-	id := proc.FileID(j.view.ID)
-	locks := table.On(id)
-	j.locked = j.view.Marked
-	for _, l := range locks {
-		j.locked = j.locked || l.Write
+	locks := c.table.On(j.view.ID, j.path)
+	if len(locks) == 0 && !proc.SeesAllLocks() && (c.act || time.Since(j.view.Written) > busy) {
+		_, locks, _ = proc.Opened(j.view.PID, j.view.ID) // that of the named process may be left out
+	}
+	if j.locked = j.view.Marked || proc.Exclusive(locks); !j.locked {
+		j.judgeUnlocked()
+		if j.view.Blind && j.state == Stale {
+			j.state = Unknown // a file without a PID, too, may be locked
+		}
+		if len(locks) == 0 && j.state == Stale && !proc.SeesAllLocks() {
+			locks = j.judgeUnseen(c.table)
+		}
 	}
 	if j.locked {
 		j.state = Running
-		return j.judgeLocked(id, locks) && !j.view.Marked, nil
+		last = last || j.view.Marked
+		return j.judgeLocked(c, locks, last) && !last, nil
 	}
-	j.judgeUnlocked()
-	if len(locks) > 0 && j.state != Running { // shared ones, or Write would have said so
+	if len(locks) > 0 && j.state != Running { // shared ones
 		j.state = Unknown
 		j.say("somebody holds a shared lock on it, which keeps every start out")
 		return true, nil
@@ -194,80 +233,143 @@ func (j *judgement) look(table *proc.LockTable) (doubtful bool, err error) {
 	return false, nil
 }
 
+// judgeUnseen judges a file that is stale but for locks that /proc/locks leaves
+// out here (see proc.SeesAllLocks). It returns those that can be seen otherwise.
+func (j *judgement) judgeUnseen(table *proc.LockTable) (locks []proc.Lock) {
+	for _, o := range table.Openers(j.view.ID) {
+		locks = append(locks, o.Locks...)
+	}
+	switch {
+	case proc.Exclusive(locks):
+		j.locked, j.evidence = true, nil
+	case proc.Secluded(j.path):
+		j.say("its file system is this container's own: nobody outside can have locked it")
+	case len(locks) == 0:
+		j.state, j.unseen = Unknown, true
+		j.say("somebody outside may have locked it: the locks of other PID namespaces cannot be seen from here, and only a start or clean, which take the lock, can tell")
+	}
+	return locks
+}
+
+// settle makes sure of a file that is Unknown only because of locks that cannot
+// be seen. It takes a shared lock for an instant.
+func (j *judgement) settle() {
+	if !j.unseen {
+		return
+	}
+	if lock.Free(j.path) {
+		j.state, j.unseen = Stale, false
+		j.say("but it could be locked: nobody has it")
+	}
+}
+
 // judgeLocked finds out whether the process that the text names has the lock.
-// It returns true if that could not be proven.
-func (j *judgement) judgeLocked(id proc.FileID, locks []proc.Lock) (unproven bool) {
+// It returns true if that could not be proven. Who has it then is told by the
+// last look only.
+func (j *judgement) judgeLocked(c care, locks []proc.Lock, last bool) (unproven bool) {
 	pid := j.view.PID
-	if pid != 0 {
-		if i, err := proc.Lookup(pid); err == nil && !i.Hidden && !i.Zombie() {
-			if why := j.proof(&i, id, locks); why != "" {
-				j.info, j.proven = &i, true
-				j.say("the file is locked, and %s", why)
-				return false
-			}
+	if i, err := proc.Lookup(pid); err == nil && !i.Hidden && !i.Zombie() {
+		if why := j.proof(&i, locks, c.act); why != "" {
+			j.info, j.proven = &i, true
+			j.say("the file is locked, and %s", why)
+			return false
 		}
 	}
-	j.say("the file is locked, but not provably by the process that it names")
-	j.sayNamed()
-	if who := holders(id); len(who) > 0 {
-		for _, o := range who {
-			j.say("the lock is held by %s, which has the file open", name(o.PID))
-		}
+	if !last {
 		return true
 	}
-	for _, l := range locks {
-		if l.PID > 0 {
-			j.say("the lock was taken by %s", name(l.PID))
-			return true
-		}
+	if pid == 0 {
+		j.say("the file is locked by somebody whom it does not name")
+	} else {
+		j.say("the file is locked, but not provably by the process that it names")
 	}
-	j.say("no process that is visible from here has the lock: another PID namespace, another host or another user's process does")
+	j.sayNamed()
+	j.sayHolders(c.table, locks)
 	return true
 }
 
 // proof says why i is the holder, "" if that is not proven.
-func (j *judgement) proof(i *proc.Info, id proc.FileID, locks []proc.Lock) string {
-	if proc.Holds(i.PID, id) {
-		return fmt.Sprintf("PID %d has the file open with the lock", i.PID)
-	}
-	if proc.ReadClock().Judge(i.Start, j.view.Written) != proc.Existed {
-		return "" // whoever took the lock or was started under it, it was not this process
-	}
+//
+// Mostly the table of locks is enough: i took the lock, and has had its PID since
+// before the file was written. Then i's descriptors are not looked at, since that
+// can disturb it (see proc.Opened). Who will act on i wants to see the lock.
+func (j *judgement) proof(i *proc.Info, locks []proc.Lock, act bool) string {
 	took := func(pid int) bool {
 		return slices.ContainsFunc(locks, func(l proc.Lock) bool { return l.Write && l.PID == pid })
 	}
-	switch {
-	case took(i.PID):
+	clock := proc.ReadClock()
+	if !act && took(i.PID) && clock.Preceded(i.Start, j.view.Written) {
 		return fmt.Sprintf("PID %d took the lock", i.PID)
-	case i.PPID > 0 && (proc.Holds(i.PPID, id) || took(i.PPID)):
-		return fmt.Sprintf("PID %d is a child of PID %d, which holds the lock", i.PID, i.PPID)
+	}
+	holds, seen := proc.Holds(i.PID, j.view.ID)
+	if holds {
+		return fmt.Sprintf("PID %d has the file open with the lock", i.PID)
+	}
+	if clock.Judge(i.Start, j.view.Written) != proc.Existed {
+		return "" // whoever took the lock or was started under it, it was not this process
+	}
+	if !seen && took(i.PID) {
+		return fmt.Sprintf("PID %d took the lock", i.PID)
+	}
+	if i.PPID > 0 {
+		holds, seen = proc.Holds(i.PPID, j.view.ID)
+		if holds || !seen && took(i.PPID) {
+			return fmt.Sprintf("PID %d is a child of PID %d, which holds the lock", i.PID, i.PPID)
+		}
 	}
 	return ""
 }
 
-// holders returns the visible processes that hold a lock on id.
-func holders(id proc.FileID) []proc.Opener {
-	return slices.DeleteFunc(proc.Openers(id), func(o proc.Opener) bool { return !o.Writes() })
-}
-
-// name describes a process in a few words.
-func name(pid int) string {
-	i, err := proc.Lookup(pid)
-	if err != nil || len(i.Args) == 0 {
-		return fmt.Sprintf("PID %d", pid)
+// sayHolders says who has the lock: whoever took it, if that one still has it,
+// else all who have it.
+func (j *judgement) sayHolders(table *proc.LockTable, locks []proc.Lock) {
+	said := false
+	say := func(pid int) {
+		j.say("the lock is held by %s", nameOf(pid))
+		said = true
 	}
-	return fmt.Sprintf("PID %d (%s)", pid, printable(filepath.Base(i.Args[0])))
+	var takers []int
+	for _, l := range locks {
+		if l.Write && l.PID > 0 && !slices.Contains(takers, l.PID) {
+			takers = append(takers, l.PID)
+		}
+	}
+	for _, pid := range takers {
+		if holds, _ := proc.Holds(pid, j.view.ID); holds {
+			say(pid)
+		}
+	}
+	if said {
+		return
+	}
+	for _, o := range table.Openers(j.view.ID) {
+		if o.Writes() {
+			say(o.PID)
+		}
+	}
+	switch {
+	case said:
+	case len(takers) > 0:
+		j.say("the lock was taken by %s; whether that has it still cannot be seen", nameOf(takers[0]))
+	default:
+		j.say("no process that is visible from here has the lock: another PID namespace, another host or another user's process does")
+	}
 }
 
-// printable replaces what could talk to a terminal: a process's name is its
-// user's text.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
+// name describes a process in a few words. What it calls itself is its user's
+// text, and must not talk to a terminal.
+func name(i *proc.Info) string {
+	if len(i.Args) == 0 {
+		return fmt.Sprintf("PID %d", i.PID)
+	}
+	quoted := strconv.Quote(filepath.Base(i.Args[0]))
+	return fmt.Sprintf("PID %d (%s)", i.PID, quoted[1:len(quoted)-1])
+}
+
+// nameOf is name for a PID.
+func nameOf(pid int) string {
+	i, _ := proc.Lookup(pid) // of one that has ended only the PID is known
+	return name(&i)
 }
 
 // sayNamed says what is the matter with the named process.
@@ -276,6 +378,8 @@ func (j *judgement) sayNamed() {
 	switch i, err := proc.Lookup(pid); {
 	case pid == 0 && j.view.Empty:
 		j.say("the file is empty")
+	case pid == 0 && j.view.Minus:
+		j.say("the first line of the file is no PID, but one with a minus sign, as postgres --single writes it")
 	case pid == 0:
 		j.say("the first line of the file is no PID")
 	case err == proc.ErrGone:
@@ -287,16 +391,19 @@ func (j *judgement) sayNamed() {
 	case i.Zombie():
 		j.say("PID %d has ended and only waits to be reaped", pid)
 	default:
-		j.say("%s is alive", name(pid))
+		j.say("%s is alive", name(&i))
 	}
 }
 
-// judgeUnlocked judges a file that nobody has locked.
+// judgeUnlocked judges a file that nobody has locked as far as can be seen.
 func (j *judgement) judgeUnlocked() {
 	pid := j.view.PID
-	if j.view.Blind {
+	switch {
+	case j.view.Blind:
 		j.say("whether the file is locked cannot be told on this file system or system")
-	} else {
+	case !proc.SeesAllLocks():
+		j.say("the file is not locked, as far as can be seen from here")
+	default:
 		j.say("the file is not locked")
 	}
 	j.state = Stale
@@ -329,15 +436,15 @@ func (j *judgement) judgeAge(i *proc.Info) {
 	switch clock.Judge(i.Start, j.view.Written) {
 	case proc.Existed:
 		j.state, j.info = Running, i
-		j.say("%s is alive and existed when the file was written", name(i.PID))
+		j.say("%s is alive and existed when the file was written", name(i))
 	case proc.Unclear:
 		j.state = Unknown
-		j.say("%s is alive, and started so soon after the file was written that the clocks cannot tell whether the PID was reused", name(i.PID))
+		j.say("%s is alive, and started so soon after the file was written that the clocks cannot tell whether the PID was reused", name(i))
 	case proc.BeforeBoot:
-		j.say("the file is from before this boot: %s has the PID by chance", name(i.PID))
+		j.say("the file is from before this boot: %s has the PID by chance", name(i))
 	default:
 		later := clock.StartTime(i.Start).Sub(j.view.Written).Round(time.Second)
-		j.say("%s is alive, but started %v after the file was written: the PID was reused", name(i.PID), later)
+		j.say("%s is alive, but started %v after the file was written: the PID was reused", name(i), later)
 	}
 }
 
@@ -359,7 +466,7 @@ func Openers(path string) ([]Opener, error) {
 		return nil, err
 	}
 	var all []Opener
-	for _, o := range proc.Openers(proc.FileID(view.ID)) {
+	for _, o := range new(proc.LockTable).Openers(view.ID) {
 		i, err := proc.Lookup(o.PID)
 		if err != nil || i.Hidden {
 			continue // ended since

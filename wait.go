@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
-	"github.com/go-pidfile/pidfile/internal/proc"
 )
 
 // WaitEnd blocks until the process that holds the PID file at path has ended,
@@ -20,36 +19,24 @@ import (
 // The error matches ctx.Err(); or ErrUnproven, with the evidence, if it cannot
 // be told whether somebody has the file.
 func WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
-	for {
-		j, err := judge(path, nil)
-		switch {
-		case err != nil || j.state == Unknown:
-			return nil, j.refuse(ErrUnproven)
-		case j.state != Running:
-			return nil, nil
-		case j.info == nil:
-			if err := lock.WaitFree(ctx, j.path); err != nil {
-				return nil, &fs.PathError{Op: "wait", Path: j.path, Err: err}
-			}
-			return nil, nil
-		}
-		h, err := proc.Open(j.info.PID)
-		if err == proc.ErrGone {
-			continue // it has just ended
-		}
-		if err != nil {
+	j, h, err := pin(path)
+	if err != nil {
+		return nil, &fs.PathError{Op: "wait", Path: j.path, Err: err}
+	}
+	if h != nil {
+		p := &Process{j.path, h}
+		defer p.Close()
+		return p.Wait(ctx)
+	}
+	switch {
+	case j.state == Unknown && !j.unseen:
+		return nil, j.refuse("wait", ErrUnproven)
+	case j.state == Running || j.unseen:
+		if err := lock.WaitFree(ctx, j.path); err != nil {
 			return nil, &fs.PathError{Op: "wait", Path: j.path, Err: err}
 		}
-		again, err := judge(path, nil) // now its PID cannot be reused
-		if err != nil || again.info == nil || again.info.PID != h.PID() || !h.Unreaped() {
-			h.Close()
-			continue
-		}
-		p := &Process{j.path, h}
-		status, err := p.Wait(ctx)
-		p.Close()
-		return status, err
 	}
+	return nil, nil
 }
 
 // glance is how often WaitStart looks where the kernel does not tell it: a lock
@@ -74,7 +61,7 @@ func WaitStart(ctx context.Context, path string) (Status, error) {
 	tick := time.NewTicker(glance)
 	defer tick.Stop()
 	for {
-		j, err := judge(path, nil)
+		j, err := judge(path, care{})
 		if err != nil || j.state == Running {
 			return j.status(), err
 		}

@@ -402,6 +402,8 @@ func waitEnd(ctx context.Context, path string, exitCode bool) outcome {
 		o.Result, o.code = "still running", exitTimeout
 	case err != nil:
 		return refusal(path, err)
+	case status == nil && before.State == pidfile.Unknown:
+		o.PID, o.Result = 0, "not running" // which could not be seen before
 	case status == nil:
 		o.Result = fmt.Sprintf("PID %d has ended", o.PID)
 		if exitCode {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -44,6 +45,26 @@ func helper(mode string) {
 		}
 	case "true":
 		os.Exit(0)
+	case "notify": // becomes user $AS, if any; writes its PID to $UP, reads $GATE, and says that it is ready
+		if uid, err := strconv.Atoi(os.Getenv("AS")); err == nil {
+			if err := syscall.Setuid(uid); err != nil {
+				panic(err)
+			}
+		}
+		if err := os.WriteFile(os.Getenv("UP"), fmt.Appendln(nil, os.Getpid()), 0o666); err != nil {
+			panic(err)
+		}
+		if gate := os.Getenv("GATE"); gate != "" {
+			_, _ = os.ReadFile(gate)
+		}
+		conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+		if err == nil {
+			_, err = conn.Write([]byte("STATUS=fine\nREADY=1\n"))
+		}
+		if err != nil {
+			panic(err)
+		}
+		select {} // until it is told to end
 	}
 	panic("unknown helper " + mode)
 }

@@ -32,28 +32,43 @@ func (s *supervisor) giveTerminal() {
 	}
 }
 
-// takeTerminal puts our group into the foreground, if COMMAND's is there. From
-// the background that would stop us: TIOCSPGRP(2const).
+// takeTerminal puts our group into the foreground, if COMMAND's is there.
 func (s *supervisor) takeTerminal() {
 	if s.tty < 0 {
 		return
 	}
 	if group, err := unix.IoctlGetInt(s.tty, unix.TIOCGPGRP); err == nil && group == s.pid {
-		signal.Ignore(unix.SIGTTOU)
-		_ = unix.IoctlSetPointerInt(s.tty, unix.TIOCSPGRP, unix.Getpgrp())
-		signal.Reset(unix.SIGTTOU)
+		s.foreground(unix.Getpgrp())
 	}
 }
 
+// foreground puts a group into the foreground. From the background that would
+// stop us: TIOCSPGRP(2const).
+func (s *supervisor) foreground(group int) {
+	signal.Ignore(unix.SIGTTOU)
+	_ = unix.IoctlSetPointerInt(s.tty, unix.TIOCSPGRP, group) // the terminal may be gone
+	signal.Reset(unix.SIGTTOU)
+}
+
 // checkStopped stops us, and with us our shell's job, if COMMAND has stopped.
+// Where there is no such shell, because ours is the group of the session's leader
+// as in a container, nobody could have us go on: there a key does not stop
+// COMMAND either, as it would not without a group of its own.
 func (s *supervisor) checkStopped() {
 	if s.tty < 0 {
 		return
 	}
 	var info childInfo
 	err := unix.Waitid(unix.P_PID, s.pid, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WSTOPPED|unix.WNOHANG, nil)
-	if err == nil && int(info.u.pid) == s.pid {
-		s.takeTerminal()
-		_ = unix.Kill(0, unix.SIGTSTP)
+	if err != nil || int(info.u.pid) != s.pid {
+		return
 	}
+	if leader, err := unix.Getsid(0); err == nil && leader == unix.Getpgrp() {
+		if info.u.status == int32(unix.SIGTSTP) {
+			s.send(unix.SIGCONT)
+		}
+		return
+	}
+	s.takeTerminal()
+	_ = unix.Kill(0, unix.SIGTSTP)
 }

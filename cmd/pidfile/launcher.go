@@ -52,12 +52,28 @@ func (l *launcher) launch(name string, command []string) (err error) {
 	}
 	defer l.output.Close()
 	closeOthers()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	ctx, interrupt := context.WithCancelCause(context.Background())
+	defer interrupt(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() { interrupt(interrupted((<-signals).(syscall.Signal))) }()
 	if l.foreign {
 		return l.launchForeign(ctx)
 	}
 	return l.launchRun(ctx)
+}
+
+// Interrupted is why a context has ended.
+type interrupted syscall.Signal
+
+func (i interrupted) Error() string { return "interrupted by " + syscall.Signal(i).String() }
+
+// interruption is the exit code where ctx was interrupted.
+func interruption(ctx context.Context) exit {
+	if i, ok := context.Cause(ctx).(interrupted); ok {
+		return exit(128 + int(i))
+	}
+	return exitFailure
 }
 
 func (l *launcher) openLog() (err error) {
@@ -102,13 +118,27 @@ func (l *launcher) launchRun(ctx context.Context) error {
 	_ = run.ExtraFiles[0].Close() // now only the other end tells
 	told := make(chan news)
 	go readNews(reports, told)
-	switch first := <-told; first.word {
+	var first news
+	select {
+	case first = <-told:
+	case <-ctx.Done(): // restart waits for the old one's end
+		_ = run.Process.Signal(syscall.SIGTERM)
+		for range told { // until it has ended, and COMMAND if that was started
+		}
+		_ = run.Wait()
+		note("interrupted: %s was not started", l.path)
+		return interruption(ctx)
+	}
+	switch first.word {
 	case "started":
 		return l.await(ctx, run, first.n, told, ready)
 	case "running":
 		_ = run.Wait()
 		return l.running()
 	default: // it has told the user why
+		if first.word == "" { // it is ending; if only its news cannot be read, it is to end
+			_ = run.Process.Signal(syscall.SIGTERM)
+		}
 		var failed *exec.ExitError
 		if err := run.Wait(); !errors.As(err, &failed) || failed.ExitCode() <= 0 {
 			return fmt.Errorf("%s: 'pidfile run' ended: %v", l.path, err)
@@ -168,6 +198,9 @@ func (l *launcher) running() error {
 // await returns when COMMAND is ready, or is not going to be.
 func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, told <-chan news, ready *readySocket) error {
 	began := time.Now()
+	if ready != nil {
+		ready.Listen(pid)
+	}
 	line := l.progress(pid, ready)
 	defer line.End()
 	lived, late := time.NewTimer(l.delay), time.NewTimer(l.timeout)
@@ -192,11 +225,11 @@ func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, told <-cha
 			return l.endedEarly(fmt.Sprintf("PID %d ended before it was ready: %s", pid, exitText(m.n)), m.n == 0)
 		case <-late.C:
 			line.End()
-			return l.tooLate(fmt.Sprintf("PID %d was not ready after %v", pid, l.timeout))
+			return l.tooLate(fmt.Sprintf("PID %d was not ready after %v", pid, l.timeout), run, told)
 		case <-ctx.Done():
 			line.End()
 			note("interrupted: PID %d goes on starting; 'pidfile stop %s' stops it", pid, l.path)
-			return exit(128 + int(syscall.SIGINT))
+			return interruption(ctx)
 		}
 		line.End()
 		l.started(pid, time.Since(began))
@@ -264,18 +297,41 @@ func (l *launcher) showLog() {
 	}
 }
 
-// tooLate stops what is not ready.
-func (l *launcher) tooLate(what string) error {
+// tooLate stops what is not ready: with a TERM through "pidfile run", which knows
+// of groups and trees, and with KILL if that does not help.
+func (l *launcher) tooLate(what string, run *exec.Cmd, told <-chan news) error {
 	complain(fmt.Errorf("%s: %s: stopping it", l.path, what))
 	l.showLog()
-	s := &stopper{grace: l.killAfter, kill: true, start: time.Now(), pending: map[string]int{}}
-	line := showProgress(s.text)
-	o := s.stop(l.path)
-	line.End()
-	if o.code != 0 {
-		complain(errors.New(o.Error))
+	if l.killAfter > 0 {
+		_ = run.Process.Signal(syscall.SIGTERM) // it may have ended
+	}
+	s := &stopper{kill: true, start: time.Now(), pending: map[string]int{}}
+	line := showProgress(func(waited time.Duration) string {
+		return fmt.Sprintf("waiting for it to end, KILL in %v", max(0, l.killAfter-waited).Round(time.Second))
+	})
+	defer line.End()
+	if !ends(told, l.killAfter) {
+		if o := s.stop(l.path); o.code != 0 {
+			line.End()
+			complain(errors.New(o.Error))
+		}
 	}
 	return exit(exitTimeout)
+}
+
+// ends reports whether "pidfile run" tells, in that time, no more.
+func ends(told <-chan news, within time.Duration) bool {
+	late := time.After(within)
+	for {
+		select {
+		case _, more := <-told:
+			if !more {
+				return true
+			}
+		case <-late:
+			return false
+		}
+	}
 }
 
 // launchForeign starts a COMMAND that writes PIDFILE itself. Of several that
@@ -330,7 +386,7 @@ func (l *launcher) startForeign(ctx context.Context) error {
 	var s pidfile.Status
 	go func() {
 		var err error
-		s, err = pidfile.WaitStart(ctx, l.path)
+		s, err = l.named(ctx)
 		appeared <- err
 	}()
 	line := showProgress(func(waited time.Duration) string {
@@ -352,6 +408,10 @@ func (l *launcher) startForeign(ctx context.Context) error {
 				l.started(s.PID, time.Since(began))
 				return nil
 			}
+			if errors.Is(err, context.Canceled) {
+				note("interrupted: PID %d goes on starting; it writes %s itself", c.Process.Pid, l.path)
+				return interruption(ctx)
+			}
 			if !errors.Is(err, context.DeadlineExceeded) {
 				return fmt.Errorf("%s: PID %d goes on starting: %w", l.path, c.Process.Pid, err)
 			}
@@ -363,6 +423,22 @@ func (l *launcher) startForeign(ctx context.Context) error {
 				note("warning: what it left in the background goes on: PIDFILE would have named it")
 			}
 			return exit(exitTimeout)
+		}
+	}
+}
+
+// named waits until PIDFILE names a process. One who locks it first writes it a
+// moment later, which nothing tells.
+func (l *launcher) named(ctx context.Context) (pidfile.Status, error) {
+	for {
+		s, err := pidfile.WaitStart(ctx, l.path)
+		if err != nil || s.Process != nil {
+			return s, err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return s, ctx.Err()
 		}
 	}
 }

@@ -26,9 +26,10 @@ type orphans struct {
 type childInfo struct {
 	_ [3]int32
 	u struct {
-		_   [0]uintptr
-		pid int32
-		_   [112]byte
+		_      [0]uintptr
+		pid, _ int32
+		status int32
+		_      [104]byte
 	}
 }
 

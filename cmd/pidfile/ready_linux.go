@@ -1,9 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -14,6 +14,7 @@ import (
 type readySocket struct {
 	conn  *net.UnixConn
 	users []int
+	pid   int // COMMAND's, who may have become yet another user
 	ready chan struct{}
 
 	mu     sync.Mutex
@@ -21,10 +22,11 @@ type readySocket struct {
 }
 
 // listenReady makes a socket in the abstract namespace, which every user can
-// reach and which leaves no file. The kernel says who sends: what is neither
-// from root, nor from us, nor from COMMAND's user is not heard.
+// reach and which leaves no file. Its name is the kernel's choice, so that nobody
+// can have taken it. The kernel says who sends, too: what is neither from root,
+// nor from us, nor from COMMAND or its user is not heard.
 func listenReady(a *account) (*readySocket, error) {
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: fmt.Sprintf("@pidfile-start-%d", os.Getpid())})
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{})
 	if err != nil {
 		return nil, err
 	}
@@ -44,12 +46,17 @@ func listenReady(a *account) (*readySocket, error) {
 		conn.Close()
 		return nil, err
 	}
-	go s.listen()
 	return s, nil
 }
 
 // Name is what NOTIFY_SOCKET is to be set to.
 func (s *readySocket) Name() string { return s.conn.LocalAddr().String() }
+
+// Listen begins to hear COMMAND, whose PID is pid. What came before waits.
+func (s *readySocket) Listen(pid int) {
+	s.pid = pid
+	go s.listen()
+}
 
 // Ready is closed when COMMAND has said so.
 func (s *readySocket) Ready() <-chan struct{} { return s.ready }
@@ -106,9 +113,7 @@ func (s *readySocket) trusts(oob []byte) (trusted bool) {
 			}
 		}
 		if who, err := unix.ParseUnixCredentials(&messages[i]); err == nil {
-			for _, uid := range s.users {
-				trusted = trusted || int(who.Uid) == uid
-			}
+			trusted = trusted || int(who.Pid) == s.pid || slices.Contains(s.users, int(who.Uid))
 		}
 	}
 	return trusted

@@ -15,6 +15,7 @@ func listenReady(*account) (*readySocket, error) {
 }
 
 func (*readySocket) Name() string           { return "" }
+func (*readySocket) Listen(int)             {}
 func (*readySocket) Ready() <-chan struct{} { return nil }
 func (*readySocket) Status() string         { return "" }
 func (*readySocket) Close() error           { return nil }

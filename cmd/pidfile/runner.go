@@ -90,6 +90,9 @@ func findCommand(name, dir string) (string, error) {
 	case errors.Is(err, fs.ErrPermission) || isDir(look):
 		complain(fmt.Errorf("%s: cannot be executed", look))
 		return "", exit(exitNotExec)
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, exec.ErrNotFound) && !errors.Is(err, syscall.ENOTDIR):
+		complain(fmt.Errorf("%s: cannot be executed: %v", look, errors.Unwrap(err)))
+		return "", exit(exitNotExec)
 	}
 	err = fmt.Errorf("%s: command not found", look)
 	if strings.HasPrefix(name, "-") {
@@ -129,11 +132,16 @@ func (r *runner) acquire(c pidfile.Config) (*pidfile.File, error) {
 // to give the file back once the holder has ended.
 const settle = 2 * time.Second
 
-// displace stops whoever has the file until it is ours.
+// displace stops whoever has the file until it is ours: also a program without a
+// lock that is not COMMAND, of whose file Acquire would only say that it takes it
+// over.
 func (r *runner) displace(c pidfile.Config) (*pidfile.File, error) {
-	f, err := c.Acquire(r.path)
-	if !errors.Is(err, pidfile.ErrAlreadyRunning) {
-		return f, err
+	before, _ := pidfile.Inspect(r.path) // stop says what is wrong
+	if before.State != pidfile.Running {
+		f, err := c.Acquire(r.path)
+		if !errors.Is(err, pidfile.ErrAlreadyRunning) {
+			return f, err
+		}
 	}
 	s := &stopper{grace: r.killAfter, kill: true, start: time.Now(), pending: map[string]int{}}
 	if !r.quiet {

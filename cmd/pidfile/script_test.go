@@ -75,7 +75,8 @@ func testMain(m *testing.M) int {
 //	blocked FILE        wait until a process waits for the flock(2) of FILE
 //	gone PID            wait until there is no such process, or a zombie
 //
-// a program bg, which runs its arguments with all output thrown away,
+// a program bg, which runs its arguments with all output thrown away, $HELPER,
+// which is the helper that $PIDFILE_TEST_HELPER names,
 // and the conditions [root] and [knownbugs]: what does not work yet is skipped
 // unless PIDFILE_KNOWN_BUGS is set.
 func TestScripts(t *testing.T) {
@@ -86,6 +87,11 @@ func TestScripts(t *testing.T) {
 			if err := os.Chmod(filepath.Dir(e.WorkDir), 0o755); err != nil {
 				return err
 			}
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			e.Setenv("HELPER", self)
 			e.Setenv("UNIQUE", "pidfile-test-"+strconv.Itoa(os.Getpid())+"-"+filepath.Base(e.WorkDir))
 			return os.Chmod(e.WorkDir, 0o755)
 		},

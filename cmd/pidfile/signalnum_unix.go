@@ -22,7 +22,7 @@ func parseSignal(s string) (syscall.Signal, error) {
 		if n >= 1 && n <= maxSignal && s == strconv.Itoa(n) { // neither +1 nor 01
 			return syscall.Signal(n), nil
 		}
-		return 0, fmt.Errorf("%q is no signal: numbers go from 1 to %d", s, maxSignal)
+		return 0, fmt.Errorf("%q is no signal: numbers go from 1 to %d, in digits only", s, maxSignal)
 	}
 	name := strings.ToUpper(s)
 	if !strings.HasPrefix(name, "SIG") {

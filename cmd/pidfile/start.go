@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -110,6 +111,12 @@ func launchCommand(l *launcher, c *cobra.Command) *cobra.Command {
 		if err := l.setReady(ready); err != nil {
 			return usage(c, err)
 		}
+		switch {
+		case l.timeout == 0:
+			return usage(c, errors.New("--timeout: 0 leaves no time to start"))
+		case !l.notify && !l.foreign && l.delay >= l.timeout:
+			return usage(c, fmt.Errorf("--ready %v is not over before --timeout %v", l.delay, l.timeout))
+		}
 		if l.conflict < 0 || l.conflict > 255 {
 			return usage(c, fmt.Errorf("--conflict-exit-code: %d is not between 0 and 255", l.conflict))
 		}
@@ -152,14 +159,36 @@ func (l *launcher) setReady(s string) (err error) {
 	return nil
 }
 
-// joinDelay makes "--ready delay 2s" one word, "--ready=2s".
+// joinDelay makes "--ready delay 2s" one word, "--ready=2s", among the flags of
+// start and restart: what follows PIDFILE is COMMAND's.
 func joinDelay(args []string) []string {
-	for i := 1; i+2 < len(args) && args[i] != "--"; i++ {
+	if len(args) == 0 || args[0] != "start" && args[0] != "restart" {
+		return args
+	}
+	flags := startCommand().Flags() // restart has the same
+	for i := 1; i+2 < len(args) && len(args[i]) > 1 && args[i][0] == '-' && args[i] != "--"; i++ {
 		if args[i] == "--ready" && args[i+1] == "delay" {
 			return slices.Concat(args[:i], []string{"--ready=" + args[i+2]}, args[i+3:])
 		}
+		if takesNext(flags, args[i]) {
+			i++
+		}
 	}
 	return args
+}
+
+// takesNext reports whether the next argument is the value of this flag.
+func takesNext(flags *pflag.FlagSet, arg string) bool {
+	if name, long := strings.CutPrefix(arg, "--"); long {
+		f := flags.Lookup(name) // nil for --name=value
+		return f != nil && f.NoOptDefVal == ""
+	}
+	for i := 1; i < len(arg); i++ { // -qt 5s
+		if f := flags.ShorthandLookup(arg[i : i+1]); f != nil && f.NoOptDefVal == "" {
+			return i == len(arg)-1
+		}
+	}
+	return false
 }
 
 // changed returns those flags for 'pidfile run' that were given.

@@ -131,6 +131,9 @@ func (s *starter) start(b lock.Birth) (pid int, pidfd int32, err error) {
 	if n == 0 && err == io.EOF {
 		return pid, pidfd, nil // exec closed the pipe
 	}
+	if n < len(said)*4 { // nobody knows how far it came: it may be COMMAND by now
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
 	if pidfd >= 0 {
 		unix.Close(int(pidfd))
 	}
@@ -139,6 +142,9 @@ func (s *starter) start(b lock.Birth) (pid int, pidfd int32, err error) {
 		if _, err := unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
 			break
 		}
+	}
+	if n < len(said)*4 {
+		return pid, -1, os.NewSyscallError("read", err)
 	}
 	e := &startError{steps[said[0]], s.path, syscall.Errno(said[1])}
 	if said[0] < stepGroup {
@@ -265,14 +271,20 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 	}
 	n++
 	said[0] = stepWrite
-	_, _, e = syscall.RawSyscall6(syscall.SYS_PWRITE64, uintptr(p.fd), uintptr(unsafe.Pointer(&text[0])), n, 0, 0, 0)
+	for e = syscall.EINTR; e == syscall.EINTR; {
+		_, _, e = syscall.RawSyscall6(syscall.SYS_PWRITE64, uintptr(p.fd), uintptr(unsafe.Pointer(&text[0])), n, 0, 0, 0)
+	}
 	if e == 0 && p.oldSize > int64(n) {
 		said[0] = stepTruncate
-		_, _, e = syscall.RawSyscall(syscall.SYS_FTRUNCATE, uintptr(p.fd), n, 0)
+		for e = syscall.EINTR; e == syscall.EINTR; {
+			_, _, e = syscall.RawSyscall(syscall.SYS_FTRUNCATE, uintptr(p.fd), n, 0)
+		}
 	}
 	if e == 0 && p.link {
 		said[0] = stepLink
-		_, _, e = syscall.RawSyscall6(syscall.SYS_LINKAT, uintptr(p.fd), uintptr(unsafe.Pointer(p.empty)), atFDCWD, uintptr(unsafe.Pointer(p.pidfile)), unix.AT_EMPTY_PATH, 0)
+		for e = syscall.EINTR; e == syscall.EINTR; {
+			_, _, e = syscall.RawSyscall6(syscall.SYS_LINKAT, uintptr(p.fd), uintptr(unsafe.Pointer(p.empty)), atFDCWD, uintptr(unsafe.Pointer(p.pidfile)), unix.AT_EMPTY_PATH, 0)
+		}
 		if e == syscall.ENOENT || e == syscall.EINVAL { // before Linux 6.10: see lock.name.link
 			text = [32]byte{'/', 'p', 'r', 'o', 'c', '/', 's', 'e', 'l', 'f', '/', 'f', 'd', '/'}
 			n = 14
@@ -285,7 +297,9 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 					break
 				}
 			}
-			_, _, e = syscall.RawSyscall6(syscall.SYS_LINKAT, atFDCWD, uintptr(unsafe.Pointer(&text[0])), atFDCWD, uintptr(unsafe.Pointer(p.pidfile)), unix.AT_SYMLINK_FOLLOW, 0)
+			for e = syscall.EINTR; e == syscall.EINTR; {
+				_, _, e = syscall.RawSyscall6(syscall.SYS_LINKAT, atFDCWD, uintptr(unsafe.Pointer(&text[0])), atFDCWD, uintptr(unsafe.Pointer(p.pidfile)), unix.AT_SYMLINK_FOLLOW, 0)
+			}
 		}
 	}
 	if e == 0 && p.keep {

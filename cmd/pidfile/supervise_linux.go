@@ -41,6 +41,7 @@ type supervisor struct {
 	pidfd int32  // -1 if there is none
 	group bool   // COMMAND leads a process group of its own
 	tty   int    // in whose foreground that group is; -1: none
+	keys  bool   // our own group was there before
 
 	maxRuntime, killAfter time.Duration
 	alarm                 time.Time // when to send the next signal of our own
@@ -55,8 +56,8 @@ type supervisor struct {
 func newSupervisor(r *runner) (*supervisor, error) {
 	s := &supervisor{pidfd: -1, group: r.start.group, tty: -1, maxRuntime: r.maxRuntime, killAfter: r.killAfter, tree: r.tree}
 	if tty, foreground := ourTerminal(); s.group {
-		s.tty = tty
-		if foreground {
+		s.tty, s.keys = tty, foreground
+		if r.start.tty = -1; foreground {
 			r.start.tty = tty
 		}
 	}
@@ -94,7 +95,9 @@ func (s *supervisor) giveUp() (missed []syscall.Signal) {
 	}
 	unix.Close(s.pipe[0])
 	unix.Close(s.pipe[1])
-	s.takeTerminal()
+	if s.keys {
+		s.foreground(unix.Getpgrp()) // the child that failed may have put its own there
+	}
 	return missed
 }
 

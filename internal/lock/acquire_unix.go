@@ -487,6 +487,12 @@ func (h *Hold) Check() error {
 // Release removes the file if it is still ours and unlocks it. It unlocks
 // whatever fails: after Release the file is nobody's.
 func (h *Hold) Release() error {
+	if h.hand != nil {
+		defer h.hand.close()
+		if done, err := h.part(); done {
+			return err
+		}
+	}
 	err := h.remove()
 	// A process that inherited the descriptor shares this lock: without an
 	// explicit unlock it would keep the next start out.
@@ -544,6 +550,10 @@ func (h *Hold) dropOld() {
 // between the two leaves the spare name behind, which whoever clears the
 // left-over PID file removes too. A file taken in place is written in place.
 func (h *Hold) Record(pid int) error {
+	return h.guarded("record", func() error { return h.record(pid) })
+}
+
+func (h *Hold) record(pid int) error {
 	if err := h.Check(); err != nil {
 		return err
 	}
@@ -571,12 +581,36 @@ func (h *Hold) Record(pid int) error {
 		}
 		return h.pathError("record", err)
 	}
+	if err = next.ownAs(h.fd); err != nil {
+		_ = next.Release()
+		return h.pathError("record", err)
+	}
 	if err := retry("rename", func() error { return unix.Rename(next.Path(), h.Path()) }); err != nil {
 		_ = next.Release()
 		return h.pathError("rename", err)
 	}
 	h.keep(h.fd) // who queues on the first file sleeps on
 	h.fd, h.id, h.text, h.n = next.fd, next.id, next.text, next.n
+	return nil
+}
+
+// ownAs gives the file to the user and the group of fd's, as far as we may: a
+// file of another user's may be ours to replace all the same.
+func (h *Hold) ownAs(fd int) error {
+	old, err := fstat(fd)
+	if err != nil {
+		return err
+	}
+	mine, err := fstat(h.fd)
+	if err != nil {
+		return err
+	}
+	if mine.gid != old.gid {
+		_ = unix.Fchown(h.fd, -1, old.gid)
+	}
+	if mine.uid != old.uid {
+		_ = unix.Fchown(h.fd, old.uid, -1)
+	}
 	return nil
 }
 
@@ -588,7 +622,9 @@ func spare(path string) string {
 
 // Renew publishes a held file again after its path lost it: another file with
 // the same text, born locked. ErrChanged if the path is taken.
-func (h *Hold) Renew() error {
+func (h *Hold) Renew() error { return h.guarded("restore", h.renew) }
+
+func (h *Hold) renew() error {
 	err := h.Check()
 	if err != ErrChanged {
 		return err

@@ -99,6 +99,7 @@ type Hold struct {
 	mode uint32
 	born bool  // the file was ours from birth: nobody else ever wrote it
 	old  []int // locks on earlier inodes of the path, given back with ours
+	hand *hand // what children were given; nil if nothing
 }
 
 // ErrChanged: the path came to name another file, or the text was overwritten.

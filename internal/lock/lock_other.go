@@ -5,6 +5,7 @@ package lock
 import (
 	"context"
 	"errors"
+	"os"
 )
 
 // On these systems nothing is promised and nothing is done: every way in
@@ -27,6 +28,12 @@ func (h *Hold) Check() error                         { return h.unsupported("che
 func (h *Hold) Record(int) error                     { return h.unsupported("record") }
 func (h *Hold) Renew() error                         { return h.unsupported("restore") }
 func (h *Hold) Release() error                       { return h.unsupported("release") }
+
+func (h *Hold) Inherit() (lock, baton *os.File, err error) {
+	return nil, nil, h.unsupported("inherit")
+}
+
+func (h *Hold) Adopt([]Pair, int) (int, error) { return -1, h.unsupported("adopt") }
 
 func ReadText(path string) ([]byte, error) {
 	h := Hold{name: name(path)}

@@ -5,7 +5,9 @@ package lock
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path/filepath"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -105,6 +107,17 @@ func Free(path string) bool {
 
 // view is what can be seen of the open file fd.
 func (h *Hold) view(fd int) (View, error) {
+	v, err := h.viewText(fd)
+	if err != nil {
+		return v, err
+	}
+	v.Marked, v.Owner, err = probe(fd)
+	v.Blind = err != nil
+	return v, nil
+}
+
+// viewText is view without the locks.
+func (h *Hold) viewText(fd int) (View, error) {
 	st, err := fstat(fd)
 	if err != nil {
 		return View{}, h.pathError("fstat", err)
@@ -117,13 +130,26 @@ func (h *Hold) view(fd int) (View, error) {
 	}
 	v.PID, _ = ParsePID(buf[:n])
 	v.Empty = n == 0
-	v.Marked, v.Owner, err = probe(fd)
-	v.Blind = err != nil
+	if n > 0 && buf[0] == '-' {
+		_, err := ParsePID(buf[1:n])
+		v.Minus = err == nil
+	}
 	return v, nil
 }
 
 func viewOf(st meta) View {
 	return View{ID: st.id, Mode: st.mode & 0o7777, UID: st.uid, GID: st.gid, Links: st.links, Written: st.mtime}
+}
+
+// Dir returns the permission bits, with the sticky one, and the owner of the
+// directory that path is in. Symbolic links on the way to it are followed.
+func Dir(path string) (mode uint32, uid int, err error) {
+	var st unix.Stat_t
+	dir := filepath.Dir(path)
+	if err := unix.Stat(dir, &st); err != nil {
+		return 0, 0, &fs.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	return uint32(st.Mode) & 0o7777, int(st.Uid), nil
 }
 
 // Peek says, without taking a lock, whether somebody has the file, as far as
@@ -168,7 +194,8 @@ func Remove(path string, stale func(View) error) error {
 		return h.lockError(err)
 	}
 	defer func() { _ = flock(fd, unix.LOCK_UN) }()
-	v, err := h.view(fd)
+	// Not view: where that probes by locking, it would lose our lock.
+	v, err := h.viewText(fd)
 	if err != nil {
 		return err
 	}
@@ -176,9 +203,12 @@ func Remove(path string, stale func(View) error) error {
 	if err := unix.Fstatat(dir, filepath.Base(path), &there, unix.AT_SYMLINK_NOFOLLOW); err != nil || (ID{uint64(there.Dev), uint64(there.Ino)}) != v.ID {
 		return h.pathError("clean", ErrHeld) // replaced: somebody has started
 	}
-	if held, _, err := marked(fd); held || err != nil && err != errBlind {
+	held, _, err := marked(fd)
+	if held || err != nil && err != errBlind {
 		return h.pathError("clean", ErrHeld)
 	}
+	// Elsewhere there is no other lock than flock, which we have.
+	v.Blind = err == errBlind && runtime.GOOS == "linux"
 	if err := stale(v); err != nil {
 		return err
 	}

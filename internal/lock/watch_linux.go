@@ -22,7 +22,7 @@ func waitStranger(h *Hold, fd, pid int) {
 		defer closeFD(p)
 		fds = append(fds, unix.PollFd{Fd: int32(p), Events: unix.POLLIN})
 	}
-	if in, err := watch(h.Path()); err == nil {
+	if in, err := watch(h.Path(), fileEvents); err == nil {
 		defer closeFD(in)
 		fds = append(fds, unix.PollFd{Fd: int32(in), Events: unix.POLLIN})
 	}
@@ -36,15 +36,21 @@ func waitStranger(h *Hold, fd, pid int) {
 	_, _ = unix.Poll(fds, int(timeout.Milliseconds()))
 }
 
-// watch returns an inotify(7) descriptor that becomes readable when the file
-// at path is unlinked, renamed, replaced or written.
-func watch(path string) (int, error) {
+// What is watched: that a file is unlinked, renamed, replaced or written; and
+// that files come into a directory, or change there.
+const (
+	fileEvents = unix.IN_ATTRIB | unix.IN_MODIFY | unix.IN_MOVE_SELF | unix.IN_DELETE_SELF | unix.IN_DONT_FOLLOW
+	dirEvents  = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MODIFY | unix.IN_ONLYDIR
+)
+
+// watch returns an inotify(7) descriptor that becomes readable on events of the
+// file or directory at path.
+func watch(path string, events uint32) (int, error) {
 	in, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return -1, err
 	}
-	_, err = unix.InotifyAddWatch(in, path, unix.IN_ATTRIB|unix.IN_MODIFY|unix.IN_MOVE_SELF|unix.IN_DELETE_SELF|unix.IN_DONT_FOLLOW)
-	if err != nil {
+	if _, err := unix.InotifyAddWatch(in, path, events); err != nil {
 		closeFD(in)
 		return -1, err
 	}
@@ -60,7 +66,7 @@ type Notice struct {
 // Watch asks the kernel for a Notice about the file at path. Where none can be
 // had (no file, or the user's inotify instances are used up) it returns nil.
 func Watch(path string) *Notice {
-	in, err := watch(path)
+	in, err := watch(path, fileEvents)
 	if err != nil {
 		return nil
 	}
@@ -72,12 +78,8 @@ func Watch(path string) *Notice {
 // WatchDir asks for a Notice about new and changed files in a directory. It
 // returns nil where none can be had.
 func WatchDir(dir string) *Notice {
-	in, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	in, err := watch(dir, dirEvents)
 	if err != nil {
-		return nil
-	}
-	if _, err := unix.InotifyAddWatch(in, dir, unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_MODIFY|unix.IN_ONLYDIR); err != nil {
-		closeFD(in)
 		return nil
 	}
 	return newNotice(in)

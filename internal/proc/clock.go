@@ -10,6 +10,9 @@ type Clock struct {
 	// Boot is the wall-clock time at boot as the clock went then, zero if
 	// unknown. A clock that was stepped since makes it differ from Now-Uptime.
 	Boot time.Time
+	// Tick is the kernel's, in which the clock that stamps files moves; zero
+	// if unknown.
+	Tick time.Duration
 }
 
 // An Age is how a process relates to a file.
@@ -23,15 +26,36 @@ const (
 )
 
 const (
-	// grain is how much later than its start a process may seem to have
-	// started: starts are counted in ticks of 10 ms, and a file's time comes
-	// from a clock that moves every 1 to 10 ms.
-	grain = 30 * time.Millisecond
+	// startTick is the unit in which the kernel tells the start of a process,
+	// rounded down (proc_pid_stat(5), starttime; sysconf(_SC_CLK_TCK) is 100).
+	startTick = 10 * time.Millisecond
+	// slowTick is the longest tick of the kernels in use, CONFIG_HZ=100.
+	slowTick = 10 * time.Millisecond
+	// lateTick is how much later than it should a tick may come.
+	lateTick = 5 * time.Millisecond
 	// vague is how well Boot is known: smaller steps of the clock are not
 	// noticed, so within it nothing is certain. (There are also file systems
 	// whose times are whole seconds.)
 	vague = 5 * time.Second
 )
+
+// grain is how much earlier than the start of its writer a file may seem to have
+// been written.
+//
+// A process's start is rounded down, which errs to its advantage. A file's time
+// is that of CLOCK_REALTIME_COARSE (inode_set_ctime_current in the kernel's
+// fs/inode.c; since Linux 6.13 often a finer one), which a tick moves by whole
+// ticks of its own count: it lags by up to two. Measured with CONFIG_HZ=250, so
+// two ticks are 8 ms: 6.3 ms on busy CPUs, 12 ms on a virtual machine whose host
+// was busy, too. So grain is 13 ms there, 25 ms with CONFIG_HZ=100, 7 ms with
+// CONFIG_HZ=1000. A lag beyond it makes an age Unclear, not Younger: see vague.
+func (c Clock) grain() time.Duration {
+	tick := c.Tick
+	if tick == 0 {
+		tick = slowTick
+	}
+	return 2*tick + lateTick
+}
 
 // Judge relates a process that started at start to a file written at written.
 //
@@ -42,8 +66,8 @@ const (
 // matter. Where the clock at boot is not known, what is not Existed is Unclear.
 func (c Clock) Judge(start time.Duration, written time.Time) Age {
 	age := BeforeBoot
-	now := written.Sub(c.Now.Add(-c.Uptime)) // when it was written, since boot
-	if now >= start-grain {
+	now := c.sinceBoot(written)
+	if now >= start-c.grain() {
 		return Existed // even if it lies in the future: the clock was set back
 	}
 	if now >= start-vague || c.Boot.IsZero() {
@@ -52,7 +76,7 @@ func (c Clock) Judge(start time.Duration, written time.Time) Age {
 	if now >= 0 {
 		age = Younger
 	}
-	if step := c.Now.Add(-c.Uptime).Sub(c.Boot); step.Abs() <= vague {
+	if !c.stepped() {
 		return age
 	}
 	then := written.Sub(c.Boot)
@@ -65,6 +89,23 @@ func (c Clock) Judge(start time.Duration, written time.Time) Age {
 	}
 	return age
 }
+
+// Preceded reports whether a process that started at start existed for certain
+// when a file was written: by more than its start is rounded, and by each known
+// relation of the clocks.
+func (c Clock) Preceded(start time.Duration, written time.Time) bool {
+	certain := start + startTick
+	if c.Boot.IsZero() || c.sinceBoot(written) < certain {
+		return false
+	}
+	return !c.stepped() || written.Sub(c.Boot) >= certain
+}
+
+// sinceBoot is the time since boot at t, as the clock goes now.
+func (c Clock) sinceBoot(t time.Time) time.Duration { return t.Sub(c.Now.Add(-c.Uptime)) }
+
+// stepped reports whether the clock was set since boot.
+func (c Clock) stepped() bool { return c.Now.Add(-c.Uptime).Sub(c.Boot).Abs() > vague }
 
 // StartTime converts a process's start to wall-clock time as the clock goes now.
 func (c Clock) StartTime(start time.Duration) time.Time {

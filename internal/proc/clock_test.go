@@ -12,7 +12,15 @@ var (
 	clockUp   = 100 * time.Hour
 )
 
-func steady() Clock { return Clock{Now: clockBoot.Add(clockUp), Uptime: clockUp, Boot: clockBoot} }
+func steady() Clock {
+	return Clock{Now: clockBoot.Add(clockUp), Uptime: clockUp, Boot: clockBoot, Tick: 4 * time.Millisecond}
+}
+
+func ticking(tick time.Duration) Clock {
+	c := steady()
+	c.Tick = tick
+	return c
+}
 
 // stepped is the steady clock after somebody set it by d.
 func stepped(d time.Duration) Clock {
@@ -37,7 +45,13 @@ func TestJudge(t *testing.T) {
 	}{
 		{"it wrote the file an hour after its start", steady(), start, at(start + time.Hour), Existed},
 		{"at its start", steady(), start, at(start), Existed},
-		{"at its start, as coarse clocks tell it", steady(), start, at(start - 20*time.Millisecond), Existed},
+		{"at its start, as coarse clocks tell it", steady(), start, at(start - 12*time.Millisecond), Existed},
+		{"15 ms before its start", steady(), start, at(start - 15*time.Millisecond), Unclear},
+		{"at its start, CONFIG_HZ=100", ticking(10 * time.Millisecond), start, at(start - 20*time.Millisecond), Existed},
+		{"30 ms before its start, CONFIG_HZ=100", ticking(10 * time.Millisecond), start, at(start - 30*time.Millisecond), Unclear},
+		{"at its start, CONFIG_HZ=1000", ticking(time.Millisecond), start, at(start - 2*time.Millisecond), Existed},
+		{"10 ms before its start, CONFIG_HZ=1000", ticking(time.Millisecond), start, at(start - 10*time.Millisecond), Unclear},
+		{"at its start, the tick unknown", ticking(0), start, at(start - 20*time.Millisecond), Existed},
 		{"just now", steady(), clockUp, at(clockUp), Existed},
 		{"its PID was another's when the file was written", steady(), start, at(start - 6*time.Second), Younger},
 		{"a step of the clock that small is not noticed", steady(), start, at(start - 4*time.Second), Unclear},
@@ -135,6 +149,37 @@ func TestJudgeNeverLosesTheWriter(t *testing.T) {
 					t.Errorf("stepped %v, started %v, written %v later by the clock at boot: %v", step, start, later, got)
 				}
 			}
+		}
+	}
+}
+
+// Where a process certainly preceded a file there is no need to look for its
+// lock: what is rounded, or was stepped, is not certain.
+func TestPreceded(t *testing.T) {
+	at := clockBoot.Add
+	const start = 50 * time.Hour
+	for _, c := range []struct {
+		name    string
+		clock   Clock
+		written time.Time
+		want    bool
+	}{
+		{"an hour", steady(), at(start + time.Hour), true},
+		{"a tick", steady(), at(start + 10*time.Millisecond), true},
+		{"less than a tick", steady(), at(start + 9*time.Millisecond), false},
+		{"at its start", steady(), at(start), false},
+		{"younger", steady(), at(start - time.Hour), false},
+		{"an hour, then the clock was set back", stepped(-time.Hour), at(start + time.Hour), true},
+		{"younger, if it was not set back since", stepped(-time.Hour), at(start - time.Minute), false},
+		{"an hour, then the clock was set forward", stepped(time.Hour), at(start + 2*time.Hour), true},
+		{"younger, if it was set forward before", stepped(time.Hour), at(start + time.Minute), false},
+		{"an hour, boot unknown", blind(steady()), at(start + time.Hour), false},
+	} {
+		if got := c.clock.Preceded(start, c.written); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+		if c.want && c.clock.Judge(start, c.written) != Existed {
+			t.Errorf("%s: preceded, but not existed", c.name)
 		}
 	}
 }

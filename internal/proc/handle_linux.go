@@ -10,6 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// CanPin reports whether this system has Handles.
+const CanPin = true
+
+// Cont makes a stopped process go on.
+const Cont = unix.SIGCONT
+
 // A Handle is a process that stays the same whatever becomes of its PID: a
 // pidfd, pidfd_open(2), Linux 5.3. Several goroutines may use it.
 type Handle struct {

@@ -8,6 +8,11 @@ import (
 	"syscall"
 )
 
+const (
+	CanPin = false
+	Cont   = syscall.Signal(0)
+)
+
 // A Handle cannot be had here.
 type Handle struct{}
 

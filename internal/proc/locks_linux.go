@@ -3,31 +3,33 @@ package proc
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
+	"time"
 
+	"github.com/go-pidfile/pidfile/internal/lock"
 	"golang.org/x/sys/unix"
 )
 
 // Opened reports whether process pid has file id open, and the locks that it
 // holds through those descriptors, its own or inherited (proc_pid_fdinfo(5)).
 // The error is fs.ErrPermission where we may not look.
-func Opened(pid int, id FileID) (open bool, locks []Lock, err error) {
-	dir := "/proc/" + strconv.Itoa(pid)
-	fds, err := os.ReadDir(dir + "/fd")
-	if err != nil {
-		return false, nil, err
-	}
-	for _, fd := range fds {
-		var st unix.Stat_t
-		// Follows the magic link to the file itself, wherever it is by now.
-		if unix.Stat(dir+"/fd/"+fd.Name(), &st) != nil || st.Dev != id.Dev || st.Ino != id.Ino {
-			continue
+//
+// To look is not without effect: for an instant the kernel has another reference
+// to each open file (fget_task in its fs/file.c), and a close(2) at that instant
+// unlocks only when we are done. So whoever asks often asks a LockTable first.
+func Opened(pid int, id lock.ID) (open bool, locks []Lock, err error) {
+	var buf [4096]byte
+	err = eachFile(pid, func(fd string, of lock.ID) {
+		if of != id {
+			return
 		}
 		open = true
-		info, err := os.ReadFile(dir + "/fdinfo/" + fd.Name())
+		info, err := readInto(buf[:], "/proc/"+strconv.Itoa(pid)+"/fdinfo/"+fd)
 		if err != nil {
-			continue // closed since
+			return // closed since
 		}
 		for line := range bytes.Lines(info) {
 			if rest, ok := bytes.CutPrefix(line, []byte("lock:")); ok {
@@ -36,8 +38,37 @@ func Opened(pid int, id FileID) (open bool, locks []Lock, err error) {
 				}
 			}
 		}
+	})
+	return open, locks, err
+}
+
+// eachFile calls f for every descriptor of a regular file that pid has.
+func eachFile(pid int, f func(fd string, id lock.ID)) error {
+	dir, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
 	}
-	return open, locks, nil
+	defer unix.Close(dir)
+	var buf [4096]byte
+	var fds []string
+	for {
+		n, err := unix.ReadDirent(dir, buf[:])
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+		_, _, fds = unix.ParseDirent(buf[:n], -1, fds)
+	}
+	for _, fd := range fds {
+		var st unix.Stat_t
+		// Follows the magic link to the file itself, wherever it is by now.
+		if unix.Fstatat(dir, fd, &st, 0) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			f(fd, lock.ID{Dev: st.Dev, Ino: st.Ino})
+		}
+	}
+	return nil
 }
 
 // parseLock reads a line of /proc/locks or what follows "lock:" in fdinfo:
@@ -45,7 +76,7 @@ func Opened(pid int, id FileID) (open bool, locks []Lock, err error) {
 //	1: FLOCK  ADVISORY  WRITE 359 00:13:11691 0 EOF
 //
 // ok is false for a waiter ("->") and for anything unknown.
-func parseLock(line []byte) (l Lock, id FileID, ok bool) {
+func parseLock(line []byte) (l Lock, id lock.ID, ok bool) {
 	f := bytes.Fields(line)
 	if len(f) < 8 || string(f[1]) == "->" {
 		return l, id, false
@@ -59,83 +90,186 @@ func parseLock(line []byte) (l Lock, id FileID, ok bool) {
 	major, err1 := strconv.ParseUint(string(dev[0]), 16, 32)
 	minor, err2 := strconv.ParseUint(string(dev[1]), 16, 32)
 	ino, err3 := strconv.ParseUint(string(dev[2]), 10, 64)
-	id = FileID{unix.Mkdev(uint32(major), uint32(minor)), ino}
+	id = lock.ID{Dev: unix.Mkdev(uint32(major), uint32(minor)), Ino: ino}
 	return l, id, err1 == nil && err2 == nil && err3 == nil
 }
 
-// A LockTable is /proc/locks at one moment: the locks whose owners are visible
-// from this PID namespace, and all open-file-description locks.
-type LockTable []tabled
+// A LockTable is /proc/locks at one moment (see SeesAllLocks), and, once somebody
+// asks, who has which file open.
+type LockTable struct {
+	locks   []tabled
+	openers map[lock.ID][]int
+}
 
 type tabled struct {
 	Lock
-	id FileID
-}
-
-// SeesAllLocks reports whether /proc/locks can be read and shows the locks of all
-// processes: outside the machine's first PID namespace, whose number is
-// PROC_PID_INIT_INO in the kernel's proc_ns.h, it leaves out those of others.
-func SeesAllLocks() bool {
-	ns, err := os.Readlink("/proc/self/ns/pid")
-	if err != nil || ns != "pid:[4026531836]" {
-		return false
-	}
-	_, err = os.Stat("/proc/locks")
-	return err == nil
+	id lock.ID
 }
 
 // ReadLocks reads the table. Where there is none it is empty.
-func ReadLocks() LockTable {
+func ReadLocks() *LockTable {
+	t := new(LockTable)
 	text, err := os.ReadFile("/proc/locks")
 	if err != nil {
-		return nil
+		return t
 	}
-	var t LockTable
 	for line := range bytes.Lines(text) {
 		if l, id, ok := parseLock(line); ok {
-			t = append(t, tabled{l, id})
+			t.locks = append(t.locks, tabled{l, id})
 		}
 	}
 	return t
 }
 
-// On returns the locks on a file. The kernel names a file's device otherwise
-// than stat(2) on overlay and btrfs, so a lock whose inode number alone fits
-// counts if its owner has the file open.
-func (t LockTable) On(id FileID) []Lock {
+// On returns the locks on file id, which is at path. The table names a file's
+// device as the kernel knows the mounted file system, which is not what stat(2)
+// says on overlay and btrfs. Where that is not told, a lock whose inode number
+// fits counts if its taker has the file open.
+func (t *LockTable) On(id lock.ID, path string) []Lock {
 	var locks []Lock
-	for _, l := range t {
+	var mounted uint64 // asked for if an inode number alone fits
+	for _, l := range t.locks {
 		if l.id.Ino != id.Ino || l.Kind != "FLOCK" && l.Kind != "POSIX" && l.Kind != "OFDLCK" {
 			continue
 		}
-		if l.id.Dev == id.Dev {
+		if l.id.Dev != id.Dev && mounted == 0 {
+			mounted = mountedDev(path)
+		}
+		on := l.id.Dev == id.Dev || l.id.Dev == mounted
+		if !on && mounted == noDev && l.PID > 0 {
+			on, _, _ = Opened(l.PID, id)
+		}
+		if on {
 			locks = append(locks, l.Lock)
-		} else if l.PID > 0 {
-			if open, _, err := Opened(l.PID, id); err == nil && open {
-				locks = append(locks, l.Lock)
-			}
 		}
 	}
 	return locks
 }
 
-// Openers returns every process that we may look at and that has the file
-// open, in the order of their PIDs. It looks through all of /proc.
-func Openers(id FileID) []Opener {
-	names, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil
+// noDev is no device's number.
+const noDev = ^uint64(0)
+
+// mountedDev returns the device of the file system that is mounted where path
+// is, as proc_pid_mountinfo(5) names it; noDev if it is not told (before Linux
+// 5.8, for STATX_MNT_ID).
+func mountedDev(path string) uint64 {
+	var st unix.Statx_t
+	if unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_MNT_ID, &st) != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+		return noDev
 	}
-	var all []Opener
-	for _, name := range names {
-		pid, err := strconv.Atoi(name.Name())
-		if err != nil {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return noDev
+	}
+	id := strconv.FormatUint(st.Mnt_id, 10)
+	for line := range bytes.Lines(mounts) {
+		f := bytes.Fields(line)
+		if len(f) < 3 || string(f[0]) != id {
 			continue
 		}
+		major, minor, _ := bytes.Cut(f[2], []byte(":"))
+		return unix.Mkdev(uint32(atoi(major)), uint32(atoi(minor)))
+	}
+	return noDev
+}
+
+// Openers returns every process that we may look at and that has the file
+// open, in the order of their PIDs. The first call looks through all of /proc,
+// which takes milliseconds.
+func (t *LockTable) Openers(id lock.ID) []Opener {
+	if t.openers == nil {
+		t.openers = openFiles()
+	}
+	var all []Opener
+	for _, pid := range t.openers[id] {
 		if open, locks, err := Opened(pid, id); err == nil && open {
 			all = append(all, Opener{pid, locks})
 		}
 	}
-	slices.SortFunc(all, func(a, b Opener) int { return a.PID - b.PID })
 	return all
+}
+
+// openFiles returns who has which regular file open.
+func openFiles() map[lock.ID][]int {
+	openers := map[lock.ID][]int{}
+	names, err := os.ReadDir("/proc")
+	if err != nil {
+		return openers
+	}
+	var pids []int
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name.Name()); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	for _, pid := range pids {
+		_ = eachFile(pid, func(_ string, id lock.ID) { // it has ended, or may not be seen
+			if of := openers[id]; len(of) == 0 || of[len(of)-1] != pid {
+				openers[id] = append(of, pid)
+			}
+		})
+	}
+	return openers
+}
+
+// SeesAllLocks reports whether /proc/locks is there and shows all locks, as it
+// does in the machine's first PID namespace only. In others the kernel leaves
+// out every lock whose taker has no PID there: those taken in other namespaces,
+// and flock(2)s whose taker has ended while a process that inherited the
+// descriptor keeps it (locks_show and locks_translate_pid in its fs/locks.c).
+// Open-file-description locks are nobody's, and always shown.
+var SeesAllLocks = sync.OnceValue(func() bool {
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	// The number is PROC_PID_INIT_INO in the kernel's proc_ns.h.
+	return err == nil && ns == "pid:[4026531836]" && locksTold()
+})
+
+// locksTold reports whether there is /proc/locks. A sandbox may have none.
+func locksTold() bool {
+	_, err := os.Stat("/proc/locks")
+	return err == nil
+}
+
+// Secluded reports whether the file at path is on a file system that only this
+// PID namespace has, so that nobody outside it can have locked it: a container's
+// overlay, or a tmpfs that was mounted when the namespace had its first process
+// already. That is how containers are made; who enters the mount namespace of one
+// from outside is not reckoned with.
+func Secluded(path string) bool {
+	var fs unix.Statfs_t
+	if unix.Statfs(path, &fs) != nil || !locksTold() {
+		return false
+	}
+	switch uint32(fs.Type) {
+	case unix.OVERLAYFS_SUPER_MAGIC:
+		return true
+	case unix.TMPFS_MAGIC:
+		mounted, ok := mountTime(path)
+		one, err := Lookup(1)
+		return ok && err == nil && !one.Hidden && ReadClock().Judge(one.Start, mounted) == Existed
+	}
+	return false
+}
+
+// mountTime returns when the tmpfs that has the file at path was mounted: its
+// root was made then. ok is false if its root cannot be seen.
+func mountTime(path string) (t time.Time, ok bool) {
+	var root unix.Statx_t
+	for at := path; ; at = filepath.Dir(at) {
+		var st unix.Statx_t
+		if unix.Statx(unix.AT_FDCWD, at, 0, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st) != nil {
+			return t, false
+		}
+		if at != path && (st.Dev_major != root.Dev_major || st.Dev_minor != root.Dev_minor) {
+			break // another file system
+		}
+		if root = st; at == "/" {
+			break
+		}
+	}
+	// shmem_fill_super in the kernel's mm/shmem.c numbers inodes from 1, so
+	// another number is a part of a file system, mounted for us by somebody.
+	const rootIno = 1
+	return time.Unix(root.Btime.Sec, int64(root.Btime.Nsec)), root.Ino == rootIno && root.Mask&unix.STATX_BTIME != 0
 }

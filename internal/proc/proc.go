@@ -9,6 +9,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/go-pidfile/pidfile/internal/lock"
 )
 
 // An Info describes a process as it was when it was looked up.
@@ -37,7 +39,9 @@ var ErrGone = errors.New("no such process")
 type Lock struct {
 	Kind  string // FLOCK, POSIX or OFDLCK
 	Write bool
-	PID   int // who took it; 0 if another PID namespace did; -1 for OFDLCK
+	// PID is who took it, by that number alone, which may be another's by now;
+	// 0 if it is not known here; -1 for OFDLCK.
+	PID int
 }
 
 // An Opener is a process that has a file open.
@@ -47,19 +51,16 @@ type Opener struct {
 }
 
 // Writes reports whether one of the locks is exclusive: that of a holder.
-func (o *Opener) Writes() bool { return exclusive(o.Locks) }
+func (o *Opener) Writes() bool { return Exclusive(o.Locks) }
 
-func exclusive(locks []Lock) bool {
+// Exclusive reports whether one of the locks is.
+func Exclusive(locks []Lock) bool {
 	return slices.ContainsFunc(locks, func(l Lock) bool { return l.Write })
 }
 
-// Holds reports whether pid has the file open with an exclusive lock on it. What
-// may not be seen is not so.
-func Holds(pid int, id FileID) bool {
+// Holds reports whether pid has the file open with an exclusive lock on it, and
+// whether that could be seen.
+func Holds(pid int, id lock.ID) (holds, seen bool) {
 	_, locks, err := Opened(pid, id)
-	return err == nil && exclusive(locks)
+	return err == nil && Exclusive(locks), err == nil
 }
-
-// A FileID names an inode by what stat(2) says, and by what /proc/locks says,
-// which differs on overlay and btrfs.
-type FileID struct{ Dev, Ino uint64 }

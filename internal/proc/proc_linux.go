@@ -57,7 +57,10 @@ func Lookup(pid int) (Info, error) {
 			i.Start = time.Duration(atoi(f[19])) * (time.Second / userHZ)
 		}
 	}
-	cmdline, err := os.ReadFile(dir + "/cmdline")
+	cmdline, err := readInto(buf[:], dir+"/cmdline")
+	if err == nil && len(cmdline) == len(buf) { // a long one
+		cmdline, err = os.ReadFile(dir + "/cmdline")
+	}
 	if err != nil {
 		return i, i.gone(err)
 	}
@@ -83,6 +86,8 @@ func (i *Info) gone(err error) error {
 	return nil
 }
 
+// readInto reads the beginning of a file: what /proc says in one read(2), as far
+// as buf goes. os.ReadFile takes twice as long.
 func readInto(buf []byte, path string) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -119,10 +124,27 @@ func sameExe(pid int, exe string) bool {
 
 // ReadClock reads the clocks.
 func ReadClock() Clock {
+	c := Clock{Boot: boot(), Tick: tick()}
 	var mono unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &mono) // cannot fail since Linux 2.6.39
-	return Clock{Now: time.Now(), Uptime: time.Duration(mono.Nano()), Boot: boot()}
+	for range 10 {
+		c.Now = time.Now()
+		_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &mono) // cannot fail since Linux 2.6.39
+		c.Uptime = time.Duration(mono.Nano())
+		if time.Since(c.Now) < time.Millisecond {
+			break // nothing came between the two
+		}
+	}
+	return c
 }
+
+// tick is the kernel's, which is the resolution of its coarse clocks.
+var tick = sync.OnceValue(func() time.Duration {
+	var res unix.Timespec
+	if unix.ClockGetres(unix.CLOCK_REALTIME_COARSE, &res) != nil {
+		return 0
+	}
+	return time.Duration(res.Nano())
+})
 
 // boot returns the wall-clock time at boot, by the clock as it went then. The
 // root of /proc has the time of its mount, which follows the start of the

@@ -5,6 +5,8 @@ package proc
 import (
 	"errors"
 	"time"
+
+	"github.com/go-pidfile/pidfile/internal/lock"
 )
 
 // Lookup knows nothing here.
@@ -15,15 +17,16 @@ func sameExe(int, string) bool { return false }
 // ReadClock reads the clocks; there is none since boot.
 func ReadClock() Clock { return Clock{Now: time.Now()} }
 
-func Opened(int, FileID) (open bool, locks []Lock, err error) {
+func Opened(int, lock.ID) (open bool, locks []Lock, err error) {
 	return false, nil, errors.ErrUnsupported
 }
 
 // SeesAllLocks: whether a file is locked is asked by locking it here.
-func SeesAllLocks() bool { return true }
+func SeesAllLocks() bool   { return true }
+func Secluded(string) bool { return false }
 
 type LockTable struct{}
 
-func ReadLocks() LockTable           { return LockTable{} }
-func (t LockTable) On(FileID) []Lock { return nil }
-func Openers(FileID) []Opener        { return nil }
+func ReadLocks() *LockTable                    { return new(LockTable) }
+func (t *LockTable) On(lock.ID, string) []Lock { return nil }
+func (t *LockTable) Openers(lock.ID) []Opener  { return nil }

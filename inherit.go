@@ -1,0 +1,204 @@
+package pidfile
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/go-pidfile/pidfile/internal/lock"
+)
+
+// inherited is the environment variable that tells a child which of its
+// descriptors it was handed: LOCK:BATON for each file, with blanks between.
+const inherited = "PIDFILE_INHERITED"
+
+// Inherit hands the lock of the file to the process that cmd will start, so
+// that this can take the file over with Adopt: a new version of the program
+// follows the old one, and at no moment is the file free or its text wrong.
+//
+//	cmd := exec.Command(os.Args[0], os.Args[1:]...)
+//	f.Inherit(cmd)
+//	err := cmd.Start()
+//
+// Call it before cmd is started. It appends to cmd.ExtraFiles and sets a
+// variable in cmd.Env (a copy of this process's environment if that is nil), so
+// what is done to these two afterwards has to be appended too. An error goes to
+// cmd.Err, and cmd.Start returns it: fs.ErrClosed after Release, or that no
+// descriptor could be had.
+//
+// The file stays ours, with all that we may do to it, until the process calls
+// Adopt; if it ends without, nothing has changed, and Inherit may be called for
+// another command. It may also be called for several commands, of which the
+// first to adopt gets the file, and for one command by several Files.
+//
+// When the process has adopted the file, the channel of Lost is closed, and
+// SetPID and Restore return ErrLost, whatever becomes of the process then. That
+// is how to know: wait for Lost, or for the end of the process, and ask Restore.
+// (If somebody has merely removed the file, Restore puts it back.) Then call
+// Release at once, which leaves the file in place; what else is to be done
+// before the end can be done after it.
+//
+// Before that, Release removes the file and ends the lock for all who inherited
+// it, as ever: nothing is left to adopt. So does SetPID for those that were
+// started before it, where it replaces the file by another, and so does
+// Restore. If we crash, the process still has the lock, and may still adopt.
+//
+// Inherit does not block. But SetPID, Restore and Release wait, after it, while
+// the other process is between two system calls of Adopt.
+//
+// It keeps two descriptors until Release. On systems other than Linux and the
+// BSDs the error is errors.ErrUnsupported.
+func (f *File) Inherit(cmd *exec.Cmd) {
+	if err := f.inherit(cmd); err != nil && cmd.Err == nil {
+		cmd.Err = err
+	}
+}
+
+func (f *File) inherit(cmd *exec.Cmd) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.released {
+		return f.closed("inherit")
+	}
+	held, baton, err := f.hold.Inherit()
+	if err != nil {
+		return err
+	}
+	if cmd.Env == nil {
+		cmd.Env = slices.DeleteFunc(cmd.Environ(), isInherited) // meant for us
+	}
+	n := 3 + len(cmd.ExtraFiles)
+	cmd.ExtraFiles = append(slices.Clip(cmd.ExtraFiles), held, baton)
+	cmd.Env = appendPair(cmd.Env, lock.Pair{Lock: n, Baton: n + 1})
+	if f.watch != nil {
+		f.watch.look() // at once, not when it is settled: something will happen
+	}
+	return nil
+}
+
+func isInherited(entry string) bool { return strings.HasPrefix(entry, inherited+"=") }
+
+// appendPair adds p to what env says already. What env says of descriptors that
+// come after p is left from another command.
+func appendPair(env []string, p lock.Pair) []string {
+	var pairs []lock.Pair
+	for _, entry := range env {
+		if isInherited(entry) {
+			pairs, _ = parsePairs(entry[len(inherited)+1:]) // garbage is replaced
+		}
+	}
+	pairs = slices.DeleteFunc(pairs, func(q lock.Pair) bool { return max(q.Lock, q.Baton) >= p.Lock })
+	env = slices.DeleteFunc(slices.Clone(env), isInherited)
+	return append(env, inherited+"="+formatPairs(append(pairs, p)))
+}
+
+func formatPairs(pairs []lock.Pair) string {
+	words := make([]string, len(pairs))
+	for i, p := range pairs {
+		words[i] = fmt.Sprintf("%d:%d", p.Lock, p.Baton)
+	}
+	return strings.Join(words, " ")
+}
+
+// parsePairs reads what formatPairs wrote, and nothing else.
+func parsePairs(value string) ([]lock.Pair, error) {
+	if value == "" {
+		return nil, nil
+	}
+	var pairs []lock.Pair
+	for word := range strings.SplitSeq(value, " ") {
+		a, b, _ := strings.Cut(word, ":")
+		p := lock.Pair{}
+		p.Lock, _ = strconv.Atoi(a)
+		p.Baton, _ = strconv.Atoi(b)
+		if min(p.Lock, p.Baton) < 3 || max(p.Lock, p.Baton) > maxFD || p.Lock == p.Baton {
+			return nil, fmt.Errorf("malformed %s", inherited)
+		}
+		pairs = append(pairs, p)
+	}
+	if formatPairs(pairs) != value {
+		return nil, fmt.Errorf("malformed %s", inherited)
+	}
+	return pairs, nil
+}
+
+// maxFD is beyond every descriptor number: Linux allows 1<<20 by default, and
+// an int32 at most.
+const maxFD = 1<<31 - 1
+
+// adopting admits one goroutine at a time to the inherited descriptors.
+var adopting sync.Mutex
+
+// Adopt takes over the PID file at path from the process that started this one,
+// or one of its ancestors, and handed it the file with Inherit: it records the
+// PID of the calling process, as SetPID does, and makes it the holder. The file
+// keeps its mode, and its user and group if we may give it to them.
+//
+// Until Adopt returns the other process is the holder, so call it when there is
+// nothing left that can fail, and before this process starts others, which
+// would inherit the descriptors too. If the other process was killed before, the
+// lock is ours all the same.
+//
+// The errors are *fs.PathError, and match
+//   - ErrNotInherited if the process was handed no such file, as at the first
+//     start: Acquire is the way then;
+//   - ErrLost if the file has been released, removed, replaced or overwritten
+//     meanwhile, or if another process has adopted it: Acquire may tell by whom.
+//
+// Others say what else prevented it (such as a full disk where the file cannot
+// be written in place either, or an environment variable PIDFILE_INHERITED that
+// Inherit did not write); the other process is still the holder then, and Adopt
+// may be called again.
+//
+//	f, err := pidfile.Adopt(path)
+//	if errors.Is(err, pidfile.ErrNotInherited) {
+//		f, err = pidfile.Acquire(path)
+//	}
+//
+// Adopt finds its file among several by the file itself or by its absolute path,
+// so it may be called once for each. It does not block, but for the moment in
+// which the other process, or another child of it, does the same. It may be
+// called by any goroutine.
+//
+// Where the directory may not be changed, the PID is written in place, and the
+// lock stays common to both processes: if this one is killed, the file is held
+// until the other one has released it or ended. On systems other than Linux and
+// the BSDs the error matches errors.ErrUnsupported.
+func Adopt(path string) (*File, error) {
+	f, err := Config{}.prepare("adopt", path)
+	if err != nil {
+		return nil, err
+	}
+	adopting.Lock()
+	defer adopting.Unlock()
+	pairs, err := parsePairs(os.Getenv(inherited))
+	if err != nil {
+		return nil, &fs.PathError{Op: "adopt", Path: f.path, Err: err}
+	}
+	i, err := f.hold.Adopt(pairs, self)
+	switch err {
+	case nil, lock.ErrChanged: // the descriptors are used up
+		setPairs(slices.Delete(pairs, i, i+1))
+	case lock.ErrNotHanded:
+		err = &fs.PathError{Op: "adopt", Path: f.path, Err: ErrNotInherited}
+	}
+	if err != nil {
+		return nil, f.lost("adopt", err)
+	}
+	return f, nil
+}
+
+// setPairs leaves only these in our environment, and so in our children's. It
+// cannot fail: neither the name nor the value has anything odd in it.
+func setPairs(pairs []lock.Pair) {
+	if len(pairs) == 0 {
+		_ = os.Unsetenv(inherited)
+	} else {
+		_ = os.Setenv(inherited, formatPairs(pairs))
+	}
+}

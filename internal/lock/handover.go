@@ -1,0 +1,90 @@
+package lock
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// # Hand-over
+//
+// A child that inherits the holder's descriptor shares its open file
+// description, and with it the lock. To make the file its own it records its
+// PID as Record does: in a second file, born locked and renamed over the first.
+// From then on each has a lock of its own, and the parent's Release finds
+// another inode at the path and leaves it there. Where there can be no second
+// file, the child writes in place; then the lock stays shared, and the parent
+// closes its descriptor without unlocking.
+//
+// What the shared lock cannot do is to keep the two apart. The parent compares
+// the inode and unlinks the path, the child compares it and renames over the
+// path, and if the one comes between the other's two steps, the child's file is
+// removed. So the parent hands down a baton with the lock: a small file without
+// a name, on which both take a POSIX lock around these steps. Such a lock
+// belongs to the process, so it tells parent and child apart, who share
+// everything else, and a crash gives it back.
+
+// A hand is what a holder gives its children: both descriptors are ours, and
+// closed with the file.
+type hand struct {
+	lock  *os.File // shares the holder's lock
+	baton *os.File
+}
+
+func (g *hand) close() {
+	// Nothing was written that an error could tell of.
+	_ = g.lock.Close()
+	_ = g.baton.Close()
+}
+
+// A Pair is the descriptor numbers of a lock and its baton in a child.
+type Pair struct{ Lock, Baton int }
+
+// ErrNotHanded: none of the descriptors is that of the path's file.
+var ErrNotHanded = errors.New("nobody handed the PID file to this process")
+
+// A deed is the text of a baton: which file it belongs to, and what became of
+// that. It also proves to a child that the descriptor is a baton, and not
+// something else that has the number.
+type deed struct {
+	state state
+	id    ID
+	pid   int // what the file says
+	path  string
+}
+
+// A state is what became of a file that was handed down.
+type state byte
+
+const (
+	unclaimed state = 'U' // it is the one's who made the baton
+	replaced  state = 'R' // a child has put its own in its place
+	shared    state = 'S' // a child has written its PID into it, and has its lock
+)
+
+// maxDeed is enough for every path that a system call takes.
+const maxDeed = 8192
+
+// text writes the PID with all the digits that it can have, so that another
+// one changes nothing but digits.
+func (d deed) text() string {
+	pid := strconv.Itoa(d.pid)
+	return strings.Join([]string{string(d.state), "pidfile",
+		strconv.FormatUint(d.id.Dev, 10), strconv.FormatUint(d.id.Ino, 10),
+		"0000000"[min(7, len(pid)):] + pid, d.path}, " ")
+}
+
+// parseDeed reads what text wrote, and nothing else.
+func parseDeed(text string) (d deed, ok bool) {
+	f := strings.SplitN(text, " ", 6)
+	if len(f) != 6 || len(text) >= maxDeed || !filepath.IsAbs(f[5]) {
+		return d, false
+	}
+	d.state, d.path = state(text[0]), f[5]
+	d.id.Dev, _ = strconv.ParseUint(f[2], 10, 64)
+	d.id.Ino, _ = strconv.ParseUint(f[3], 10, 64)
+	d.pid, _ = strconv.Atoi(f[4])
+	return d, d.pid <= MaxPID && d.text() == text
+}

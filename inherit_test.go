@@ -856,16 +856,7 @@ func runChain(t *testing.T, path string, n int, naive bool, change ...func(*exec
 		watchers.Go(func() { readChain(path, over, saw, &res) })
 		watchers.Go(func() { inspectChain(t, path, over, &res) })
 	}
-	last := "" // the PID of the last one
-	until(t, "the last generation has it", func() bool {
-		log := readLog(t, logPath)
-		adopted := slices.DeleteFunc(slices.Clone(log), func(e entry) bool { return e.event != "adopted" })
-		if len(adopted) < n {
-			return false
-		}
-		last = adopted[n-1].id
-		return true
-	})
+	last := lastOf(t, logPath, n)
 	close(over)
 	watchers.Wait()
 	for _, c := range contenders {
@@ -878,7 +869,7 @@ func runChain(t *testing.T, path string, n int, naive bool, change ...func(*exec
 		res.Stolen += got
 	}
 	if !naive {
-		names(t, path, pidOf(t, last))
+		names(t, path, last)
 		queued(t, path) // still
 	}
 	_ = first.in.Close() // which is that of the whole chain
@@ -899,6 +890,23 @@ func runChain(t *testing.T, path string, n int, naive bool, change ...func(*exec
 	judgeChain(t, readLog(t, logPath), saw, got, &res)
 	t.Logf("%+v", res)
 	return res
+}
+
+// lastOf waits until n processes have had the file, and all but the last have
+// come to their release, and returns the PID of the last one.
+func lastOf(t *testing.T, logPath string, n int) int {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		log := readLog(t, logPath)
+		releasing := slices.DeleteFunc(slices.Clone(log), func(e entry) bool { return e.event != "releasing" })
+		adopted := slices.DeleteFunc(log, func(e entry) bool { return e.event != "adopted" })
+		if len(adopted) == n && len(releasing) == n-1 {
+			return pidOf(t, adopted[n-1].id)
+		}
+		if time.Now().After(end) {
+			t.Fatalf("still only %d of %d have had the file", len(adopted), n)
+		}
+	}
 }
 
 func pidOf(t *testing.T, pid string) int {
@@ -1069,18 +1077,9 @@ func TestChainInPlaceReleases(t *testing.T) {
 	const n = 8
 	first := start(t, "generation", path, as(t, nobody), env(generationsEnv, strconv.Itoa(n-1)), env(chainLogEnv, logPath)).says("ok")
 	contender := start(t, "contender", path).says("contends")
-	var log []entry
-	until(t, "the last generation has it, and the others are gone", func() bool {
-		log = readLog(t, logPath)
-		count := map[string]int{}
-		for _, e := range log {
-			count[e.event]++
-		}
-		return count["adopted"] == n && count["releasing"] == n-1
-	})
+	last := lastOf(t, logPath, n)
 	first.exited()
-	log = slices.DeleteFunc(log, func(e entry) bool { return e.event != "adopted" })
-	names(t, path, pidOf(t, log[n-1].id))
+	names(t, path, last)
 	_ = contender.in.Close()
 	var tries, got int
 	if _, err := fmt.Sscan(contender.line(), &tries, &got); err != nil || got != 0 || tries < 100 {
@@ -1173,7 +1172,7 @@ type hold struct {
 }
 
 func TestSIGKILLDuringHandOver(t *testing.T) {
-	rounds := 300
+	rounds := 200
 	if os.Getenv("PIDFILE_LONG") != "" {
 		rounds = 3000
 	}

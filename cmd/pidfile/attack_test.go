@@ -45,6 +45,12 @@ func helper(mode string) {
 		}
 	case "true":
 		os.Exit(0)
+	case "blind": // a PID 1 that knows of the child only that it started
+		c := exec.Command(os.Args[1], os.Args[2:]...)
+		c.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PIDFILE_TEST_HELPER=") })
+		c.Stdout, c.Stderr = os.Stdout, os.Stderr
+		_ = c.Run()
+		os.Exit(c.ProcessState.ExitCode())
 	case "notify": // becomes user $AS, if any; writes its PID to $UP, reads $GATE, and says that it is ready
 		if uid, err := strconv.Atoi(os.Getenv("AS")); err == nil {
 			if err := syscall.Setuid(uid); err != nil {
@@ -755,52 +761,6 @@ func TestStdin(t *testing.T) {
 			t.Errorf("%v: %d of %d bytes came through, %v", flags, len(out), len(data), err)
 		}
 	}
-}
-
-// TestTermAnywhere sends a TERM at a random moment in the life of the wrapper.
-// Whatever moment that is, no COMMAND and no file are left.
-func TestTermAnywhere(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a.pid")
-	stale := fmt.Sprintln(deadPID(t))
-	codes := map[string]int{}
-	life := 10 * time.Millisecond // of a run, as it turns out to be
-	n := 0
-	for began := time.Now(); n < 300 && time.Since(began) < 8*time.Second; n++ {
-		i := n
-		if i%2 == 1 {
-			writeFile(t, path, stale)
-		}
-		w := prepare(t, path, "sleep", "0.002")
-		began := time.Now()
-		w.begin(t)
-		if i%10 != 9 { // let some live: they tell how long that is
-			time.Sleep(rand.N(life * 5 / 4))
-			_ = w.Process.Signal(unix.SIGTERM) // unless it has ended and is reaped
-		}
-		code := w.wait(t)
-		if i%10 == 9 {
-			life = time.Since(began)
-		}
-		early := w.ProcessState.Sys().(syscall.WaitStatus).Signaled()
-		switch {
-		case early && code == 143: // before there was a COMMAND
-			codes["early"]++
-		case code == 0 || code == 143:
-			codes[strconv.Itoa(code)]++
-		default:
-			t.Errorf("run %d: exit code %d: %s", i, code, &w.stderr)
-		}
-		// COMMAND is reaped by the wrapper. If it were not, it would be ours.
-		if pids := children(); len(pids) > 0 {
-			t.Errorf("run %d, code %d, early %v: COMMAND is left, as %d", i, code, early, pids)
-		}
-		text, err := os.ReadFile(path)
-		if err == nil && !(early && string(text) == stale) {
-			t.Errorf("run %d, code %d, early %v: a file is left: %q", i, code, early, text)
-		}
-		_ = os.Remove(path) // a stale one that was not looked at
-	}
-	t.Logf("%d runs: %v, in a life of about %v", n, codes, life)
 }
 
 // TestIdle: a wrapper that only waits uses no CPU.

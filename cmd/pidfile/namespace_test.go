@@ -1,0 +1,83 @@
+//go:build linux
+
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// orphanage leaves 1,000 orphans to its parent, waits for it to reap them, and
+// ends with 7. It tells how many have not been reaped.
+const orphanage = `
+i=0
+while [ $i -lt 1000 ]; do (true &); i=$((i+1)); done
+zombies() { ps -o stat= --ppid $PPID | grep -c Z; }
+i=0
+while [ $(zombies) -gt 0 ] && [ $i -lt $1 ]; do i=$((i+1)); sleep .05; done
+echo zombies: $(zombies)
+exit 7`
+
+// TestOrphans: as PID 1, and as subreaper (--tree), pidfile reaps what COMMAND
+// leaves behind while COMMAND runs, and the exit code is COMMAND's.
+func TestOrphans(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.pid")
+	namespace := []string{"unshare", "--pid", "--fork", "--mount-proc"}
+	unshared := exec.Command(namespace[0], append(namespace[1:], "true")...).Run() == nil
+	for _, c := range []struct {
+		name string
+		line []string
+	}{
+		{"PID 1", slices.Concat(namespace, []string{binary, "run", path})},
+		{"PID 1 tree", slices.Concat(namespace, []string{binary, "run", "--tree", path})},
+		{"PID 1 group", slices.Concat(namespace, []string{binary, "run", "--group", path})},
+		{"tree", []string{binary, "run", "--tree", path}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.line[0] == "unshare" && !unshared {
+				t.Skip("SKIPPED: this user or machine has no PID namespaces")
+			}
+			out, code := runLine(t, append(c.line, "sh", "-c", orphanage, "sh", "400"))
+			if code != 7 || !strings.Contains(out, "zombies: 0\n") {
+				t.Errorf("exit code %d, want 7: %s", code, out)
+			}
+			noFile(t, path)
+		})
+	}
+	t.Run("negative control", func(t *testing.T) {
+		if !unshared {
+			t.Skip("SKIPPED: this user or machine has no PID namespaces")
+		}
+		env, helper := helperCommand(t, "blind")
+		c := exec.Command(namespace[0], slices.Concat(namespace[1:], []string{helper, "sh", "-c", orphanage, "sh", "2"})...)
+		c.Env = env
+		out, err := c.CombinedOutput()
+		if exitCode(t, err) != 7 || !strings.Contains(string(out), "zombies: 1000\n") {
+			t.Errorf("a PID 1 that does not reap: %v, %s", err, out)
+		}
+	})
+	t.Run("PID 1 waits for the tree", func(t *testing.T) {
+		if !unshared {
+			t.Skip("SKIPPED: this user or machine has no PID namespaces")
+		}
+		done := filepath.Join(dir, "done")
+		script := `i=0; while [ $i -lt 100 ]; do (sh -c "sleep .3; echo >>$0" &); i=$((i+1)); done; exit 7`
+		out, code := runLine(t, slices.Concat(namespace, []string{binary, "run", "--tree", path, "sh", "-c", script, done}))
+		text, _ := os.ReadFile(done)
+		if code != 7 || len(text) != 100 {
+			t.Errorf("exit code %d, want 7; %d orphans of 100 came to their end: %s", code, len(text), out)
+		}
+		noFile(t, path)
+	})
+}
+
+func runLine(t *testing.T, line []string) (string, int) {
+	t.Helper()
+	out, err := exec.Command(line[0], line[1:]...).CombinedOutput()
+	return string(out), exitCode(t, err)
+}

@@ -1,0 +1,187 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A family is a wrapper, its COMMAND and COMMAND's child.
+type family struct {
+	*wrapper
+	command, child int
+	// What COMMAND is: one that keeps the lock it inherited, one that closed all
+	// descriptors, as its child has, or one that dies together with its wrapper.
+	closed, together bool
+}
+
+// raiseFamily starts a family on path.
+func raiseFamily(t *testing.T, path string, flags []string, closed bool) *family {
+	t.Helper()
+	log := filepath.Join(filepath.Dir(path), "child")
+	_ = os.Remove(log)
+	script := `sleep 1000 & echo $! >"$0"; wait`
+	if closed {
+		script = `for fd in 3 4 5 6 7 8 9; do eval "exec $fd>&-"; done; ` + script
+	}
+	f := &family{closed: closed, together: slices.Contains(flags, "--die-together")}
+	f.wrapper = prepare(t, path, "sh", "-c", script, log)
+	f.Args = slices.Insert(f.Args, 2, flags...)
+	f.begin(t)
+	eventually(t, "COMMAND's child", func() bool {
+		text, _ := os.ReadFile(log)
+		f.child, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+		return strings.HasSuffix(string(text), "\n")
+	})
+	f.command = f.wrapper.command(t)
+	if open := hasOpen(f.command, path) || hasOpen(f.child, path); open == closed {
+		t.Fatalf("COMMAND or its child has the lock: %v", open)
+	}
+	return f
+}
+
+// hasOpen reports whether pid has path's file open.
+func hasOpen(pid int, path string) bool {
+	file, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	return slices.ContainsFunc(fds, func(fd string) bool {
+		fi, err := os.Stat(fd)
+		return err == nil && os.SameFile(fi, file)
+	})
+}
+
+// asserts checks what is to be seen of a family: the file, the lock, the status,
+// and the next start.
+func (f *family) asserts(t *testing.T, after string) (state string) {
+	t.Helper()
+	_, err := os.Stat(f.path)
+	var status []map[string]any
+	out, statusCode := output(t, "status", "--json", f.path)
+	if err := json.Unmarshal(out, &status); err != nil || len(status) != 1 {
+		t.Fatalf("%v in\n%s", err, out)
+	}
+	locked, pid := status[0]["locked"] == true, status[0]["pid"]
+	code, stderr := try(t, f.path, "sh", "-c", "exit 8")
+	wrong := func(want string) {
+		t.Helper()
+		t.Errorf("after the kill of %s: %s: status exits %d: %s; the next start exits %d: %s", after, want, statusCode, out, code, stderr)
+	}
+	switch {
+	case alive(f.command):
+		state = "COMMAND runs"
+		if err != nil || statusCode != 0 || pid != float64(f.command) || code != 75 || !strings.Contains(stderr, fmt.Sprintf("PID %d ", f.command)) {
+			wrong("COMMAND runs")
+		}
+		if locked != (alive(f.Process.Pid) || !f.closed) {
+			wrong("the lock")
+		}
+	case err == nil && alive(f.child) && !f.closed:
+		state = "its child keeps the lock"
+		if statusCode != 0 || !locked || code != 75 {
+			wrong("its child has the lock")
+		}
+		if _, code := output(t, "stop", f.path); code != 4 || !alive(f.child) {
+			t.Errorf("stop exits %d, want 4; the child lives: %v", code, alive(f.child))
+		}
+	case err == nil:
+		state = "a left-over"
+		if statusCode != 1 || locked || code != 8 {
+			wrong("a left-over")
+		}
+		noFile(t, f.path)
+	default:
+		state = "no file"
+		if statusCode != 3 || code != 8 {
+			wrong("no file")
+		}
+		noFile(t, f.path)
+	}
+	return state
+}
+
+// TestKillOrders kills wrapper, COMMAND and its child, in every order.
+func TestKillOrders(t *testing.T) {
+	kinds := []struct {
+		name   string
+		flags  []string
+		closed bool
+	}{
+		{"inherits", nil, false},
+		{"closes", nil, true},
+		{"dies together", []string{"--die-together"}, false},
+	}
+	for _, order := range []string{"wrapper COMMAND child", "wrapper child COMMAND", "COMMAND wrapper child", "COMMAND child wrapper", "child wrapper COMMAND", "child COMMAND wrapper"} {
+		t.Run(order, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "a.pid")
+			n, limit := many(200, 2500*time.Millisecond)
+			seen := map[string]int{}
+			i := 0
+			for began := time.Now(); (i < n && time.Since(began) < limit || i < 2*len(kinds)) && !t.Failed(); i++ {
+				kind := kinds[i%len(kinds)]
+				f := raiseFamily(t, path, kind.flags, kind.closed)
+				f.killAll(t, strings.Fields(order), i/len(kinds)%2 == 1, seen)
+				works(t, path)
+				killOrphans()
+			}
+			t.Logf("%d rounds: %v", i, seen)
+		})
+	}
+}
+
+// killAll kills in that order. At once means that the wrapper is killed before it
+// may have seen that COMMAND has ended; else it has, and has tidied up.
+func (f *family) killAll(t *testing.T, order []string, atOnce bool, seen map[string]int) {
+	t.Helper()
+	for k, who := range order {
+		switch who {
+		case "wrapper":
+			_ = f.Process.Kill() // it knows whether it has ended
+			code := f.wrapper.wait(t)
+			if code != 137 {
+				t.Errorf("exit code %d, want 137: %s", code, &f.stderr)
+			}
+			if f.together {
+				eventually(t, "COMMAND's end", func() bool { return !alive(f.command) })
+			}
+		case "COMMAND":
+			if !alive(f.command) && f.together {
+				continue
+			}
+			if atOnce && k+1 < len(order) && order[k+1] == "wrapper" {
+				if err := unix.Kill(f.command, unix.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+				eventuallyEnds(t, f)
+				continue
+			}
+			kill(t, f.command, unix.SIGKILL)
+			if code := f.wrapper.wait(t); code != 137 {
+				t.Errorf("exit code %d, want 137: %s", code, &f.stderr)
+			}
+		case "child":
+			kill(t, f.child, unix.SIGKILL)
+		}
+		state := f.asserts(t, strings.Join(order[:k+1], ", "))
+		seen[state]++
+	}
+}
+
+// eventuallyEnds kills the wrapper at once, and returns when COMMAND has ended.
+func eventuallyEnds(t *testing.T, f *family) {
+	t.Helper()
+	_ = f.Process.Kill()
+	eventually(t, "COMMAND's end", func() bool { return !alive(f.command) })
+}

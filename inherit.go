@@ -75,6 +75,7 @@ func (f *File) inherit(cmd *exec.Cmd) error {
 	n := 3 + len(cmd.ExtraFiles)
 	cmd.ExtraFiles = append(slices.Clip(cmd.ExtraFiles), held, baton)
 	cmd.Env = appendPair(cmd.Env, lock.Pair{Lock: n, Baton: n + 1})
+	f.handed = true
 	if f.watch != nil {
 		f.watch.look() // at once, not when it is settled: something will happen
 	}

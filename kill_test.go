@@ -462,7 +462,7 @@ func takersPID(path string) (why string, err error) {
 		return "", err
 	}
 	_ = taker.Process.Kill()
-	_ = taker.Wait()
+	_, _ = taker.Process.Wait() // its pipes stay: they are the child's
 	var k killer
 	for range 100 { // a thread may be faster
 		innocent, err := k.fork(taker.Process.Pid, nil)

@@ -25,6 +25,9 @@ func (f *File) Lost() <-chan struct{} {
 			return f.watch.lost
 		}
 		go f.watch.run(f)
+		if f.handed {
+			f.watch.look() // at once: a child will adopt the file
+		}
 	}
 	return f.watch.lost
 }

@@ -240,6 +240,7 @@ type File struct {
 	mu       sync.Mutex
 	hold     lock.Hold
 	released bool
+	handed   bool   // to a child, by Inherit
 	watch    *watch // nil until Lost is called
 }
 

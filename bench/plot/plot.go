@@ -36,8 +36,8 @@ func (s shade) hex() string { return fmt.Sprintf("#%02X%02X%02X", s.light.R, s.l
 
 // Colours tell lines and bars apart, on either page. The first is for ours.
 var Colours = []color.RGBA{
-	{213, 94, 0, 255}, {128, 136, 145, 255}, {0, 158, 115, 255}, {60, 130, 200, 255},
-	{200, 110, 170, 255}, {190, 150, 0, 255}, {100, 100, 200, 255}, {86, 180, 233, 255},
+	{213, 94, 0, 255}, {128, 136, 145, 255}, {130, 110, 210, 255}, {60, 130, 200, 255},
+	{200, 110, 170, 255}, {190, 150, 0, 255}, {0, 158, 115, 255}, {86, 190, 243, 255},
 }
 
 func blank(title, x, y string) *plot.Plot {
@@ -58,7 +58,7 @@ func blank(title, x, y string) *plot.Plot {
 		a.LineStyle.Color, a.Tick.LineStyle.Color = ink.light, ink.light
 		a.Tick.Marker = plain{}
 	}
-	p.Legend.Top, p.Legend.Left = true, true
+	p.Legend.Top, p.Legend.Left, p.Legend.Padding = true, true, vg.Points(3)
 	return p
 }
 
@@ -68,14 +68,19 @@ func grid() *plotter.Grid {
 	return g
 }
 
-// save writes the SVG, with the colours for dark pages, and fonts that every
-// reader has.
-func save(p *plot.Plot, path string, w, h vg.Length) error {
+// save writes the SVG, with the colours for dark pages, fonts that every reader
+// has, and the legend beside the plot if it has room there.
+func save(p *plot.Plot, path string, w, h, beside vg.Length) error {
 	c := vgsvg.New(w, h)
 	all := draw.New(c)
 	all.SetColor(paper.light)
 	all.Fill(all.Rectangle.Path())
-	p.Draw(draw.Crop(all, 10, -18, 6, -8))
+	legend := p.Legend
+	p.Legend = plot.NewLegend()
+	p.Draw(draw.Crop(all, 10, -18-beside, 6, -8))
+	if beside > 0 {
+		legend.Draw(draw.Crop(all, w-beside-6, 0, 0, -30))
+	}
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
 		return err
@@ -103,8 +108,11 @@ type Bar struct {
 }
 
 // Bars draws horizontal bars, the first on top, each with its value beside it.
-// A line marks one, where the values are ratios.
+// A line marks one, where the values are ratios. Without bars there is no chart.
 func Bars(path, title, unit string, ratios bool, bars []Bar) error {
+	if len(bars) == 0 {
+		return nil
+	}
 	p := blank(title, unit, "")
 	names := make([]string, len(bars))
 	for i, b := range bars {
@@ -112,6 +120,7 @@ func Bars(path, title, unit string, ratios bool, bars []Bar) error {
 	}
 	p.NominalY(names...)
 	p.Y.Tick.Length, p.Y.LineStyle.Width = 0, 0
+	p.Y.Padding = vg.Points(16) // another font than the one that was measured may be wider
 	p.Add(&rows{bars})
 	if ratios {
 		line, err := plotter.NewLine(plotter.XYs{{X: 1, Y: -0.6}, {X: 1, Y: float64(len(bars)) - 0.4}})
@@ -125,7 +134,7 @@ func Bars(path, title, unit string, ratios bool, bars []Bar) error {
 	for _, b := range bars {
 		p.X.Max = max(p.X.Max, b.Value*1.12)
 	}
-	return save(p, path, 7.5*vg.Inch, vg.Length(float64(len(bars))*0.25+0.9)*vg.Inch)
+	return save(p, path, 7.5*vg.Inch, vg.Length(float64(len(bars))*0.25+0.9)*vg.Inch, 0)
 }
 
 // rows draws the bars and their values.
@@ -160,8 +169,12 @@ type Line struct {
 	Ours bool
 }
 
-// Lines draws lines, with both axes logarithmic if asked.
+// Lines draws lines, with both axes logarithmic if asked, where what is 0 is not
+// drawn. Without lines there is no plot.
 func Lines(path, title, x, y string, log bool, lines []Line) error {
+	if len(lines) == 0 {
+		return nil
+	}
 	p := blank(title, x, y)
 	p.Add(grid())
 	top := 0.
@@ -198,10 +211,9 @@ func Lines(path, title, x, y string, log bool, lines []Line) error {
 		p.Y.Max = math.Pow(10, math.Ceil(math.Log10(max(p.Y.Max, 1e-9))))
 		p.Y.Min = math.Pow(10, math.Floor(math.Log10(max(p.Y.Min, 1e-9))))
 	} else {
-		p.Y.Min, p.Y.Max = 0, top*1.25+1e-9
+		p.Y.Min, p.Y.Max = 0, top*1.05+1e-9
 	}
-	p.Legend.XOffs = vg.Points(6)
-	return save(p, path, 7.5*vg.Inch, 4*vg.Inch)
+	return save(p, path, 8.5*vg.Inch, 3.6*vg.Inch, 175)
 }
 
 // plain marks round numbers.

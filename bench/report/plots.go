@@ -31,7 +31,7 @@ func draw(r *record.Run, dir string) error {
 		{"handover-release.svg", "handover release", "From the release until the next one has the file", "µs"},
 		{"handover-kill.svg", "handover kill", "From SIGKILL of the holder until the next one has the file", "µs"},
 		{"handover-cpu.svg", "cpu handover", "CPU of all processes, a hand-over", "µs"},
-		{"waiting-cpu.svg", "cpu waiting", "CPU of all processes while they wait", "ms"},
+		{"waiting-cpu.svg", "cpu waiting", "CPU of all processes while they wait (not shown: none)", "ms"},
 	} {
 		lines := d.lines(p.what, p.unit)
 		y := p.unit + ", median"

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os/signal"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -68,6 +69,13 @@ func (s *supervisor) checkStopped() {
 			s.send(unix.SIGCONT)
 		}
 		return
+	}
+	if sig := syscall.Signal(info.u.status); sig == unix.SIGTTIN || sig == unix.SIGTTOU {
+		if _, foreground := ourTerminal(); foreground { // the shell put us there without a word
+			s.giveTerminal()
+			s.send(unix.SIGCONT)
+			return
+		}
 	}
 	s.takeTerminal()
 	_ = unix.Kill(0, unix.SIGTSTP)

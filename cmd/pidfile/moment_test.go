@@ -107,7 +107,7 @@ func TestTermAnywhere(t *testing.T) {
 		span += took / 10
 	}
 	codes := map[string]int{}
-	n, limit := many(2000, 10*time.Second)
+	n, limit := many(2000, 8*time.Second)
 	i := 0
 	for began := time.Now(); i < n && time.Since(began) < limit; i++ {
 		before := ""
@@ -160,7 +160,7 @@ func TestStartsLeaveNothing(t *testing.T) {
 		}
 		return names
 	}
-	n, limit := many(50, 8*time.Second)
+	n, limit := many(50, 4*time.Second)
 	i := 0
 	for began := time.Now(); i < n && time.Since(began) < limit; i++ {
 		for _, line := range []struct {

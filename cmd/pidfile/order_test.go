@@ -30,7 +30,11 @@ func raiseFamily(t *testing.T, path string, flags []string, closed bool) *family
 	t.Helper()
 	log := filepath.Join(filepath.Dir(path), "child")
 	_ = os.Remove(log)
-	script := `sleep 1000 & echo $! >"$0"; wait`
+	// COMMAND waits at its own FIFO: its standard input ends with the wrapper.
+	if err := unix.Mkfifo(log+".fifo", 0o600); err != nil && err != unix.EEXIST {
+		t.Fatal(err)
+	}
+	script := `sleep 1000 & echo $! >"$0"; read x <>"$0.fifo"`
 	if closed {
 		script = `for fd in 3 4 5 6 7 8 9; do eval "exec $fd>&-"; done; ` + script
 	}
@@ -126,7 +130,7 @@ func TestKillOrders(t *testing.T) {
 	for _, order := range []string{"wrapper COMMAND child", "wrapper child COMMAND", "COMMAND wrapper child", "COMMAND child wrapper", "child wrapper COMMAND", "child COMMAND wrapper"} {
 		t.Run(order, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "a.pid")
-			n, limit := many(200, 2500*time.Millisecond)
+			n, limit := many(200, 1500*time.Millisecond)
 			seen := map[string]int{}
 			i := 0
 			for began := time.Now(); (i < n && time.Since(began) < limit || i < 2*len(kinds)) && !t.Failed(); i++ {
@@ -184,4 +188,57 @@ func eventuallyEnds(t *testing.T, f *family) {
 	t.Helper()
 	_ = f.Process.Kill()
 	eventually(t, "COMMAND's end", func() bool { return !alive(f.command) })
+}
+
+// TestReplaceAtOnce has several stop and replace one: at no time two run, one of
+// them is left, and those that were stopped say so.
+func TestReplaceAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
+	old := start(t, path, "sleep", "1000")
+	old.command(t)
+	var all []*wrapper
+	for range 3 {
+		w := prepare(t, path, "sh", "-c", `echo in >>"$0"; trap "echo out >>$0; exit 9" TERM; while :; do sleep .01; done`, log)
+		w.Args = slices.Insert(w.Args, 2, "--replace", "-q")
+		w.begin(t)
+		all = append(all, w)
+	}
+	if code := old.wait(t); code != 143 {
+		t.Errorf("the old one: exit code %d, want 143", code)
+	}
+	var last *wrapper
+	eventually(t, "all but one to end", func() bool {
+		running := 0
+		for _, w := range all {
+			select {
+			case <-w.ended:
+			default:
+				last = w
+				running++
+			}
+		}
+		return running == 1
+	})
+	last.command(t)
+	codes := map[int]int{}
+	last.signal(t, unix.SIGTERM)
+	for _, w := range all {
+		code := w.wait(t)
+		if codes[code]++; code != 9 && code != 143 { // 143: before it had set its trap
+			t.Errorf("exit code %d: %s", code, &w.stderr)
+		}
+	}
+	noFile(t, path)
+	text, _ := os.ReadFile(log)
+	within := 0
+	for _, word := range strings.Fields(string(text)) {
+		if within++; word == "out" {
+			within -= 2
+		}
+		if within > 1+codes[143] || within < 0 { // those tell no end
+			t.Fatalf("two ran at once: %q", text)
+		}
+	}
+	t.Logf("%v: %q", codes, text)
 }

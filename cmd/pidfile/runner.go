@@ -148,15 +148,17 @@ func (r *runner) displace(c pidfile.Config) (*pidfile.File, error) {
 		r.progress = showProgress(s.text)
 		defer r.progress.End()
 	}
-	for {
+	for before := 0; ; {
 		o := s.stop(r.path)
-		if o.code != 0 {
+		ended, settling := justEnded(r.path)
+		if o.code != 0 && (!settling || ended > 0 && ended == before) {
 			r.progress.End()
 			complain(&hinted{fmt.Errorf("%s: cannot be replaced: %s", r.path, strings.TrimPrefix(o.Error, r.path+": ")),
 				"'pidfile status --explain " + r.path + "' tells more"})
 			r.tell("unproven")
 			return nil, exit(r.conflict)
 		}
+		before = ended
 		ctx, cancel := context.WithTimeout(context.Background(), settle)
 		f, err := c.AcquireContext(ctx, r.path)
 		cancel()
@@ -164,6 +166,18 @@ func (r *runner) displace(c pidfile.Config) (*pidfile.File, error) {
 			return f, err
 		}
 	}
+}
+
+// justEnded reports whether nobody has path, or it is locked, but PID pid, which
+// it names, has ended: then the wrapper may be about to take it away.
+func justEnded(path string) (pid int, yes bool) {
+	switch s, err := pidfile.Inspect(path); {
+	case err != nil || s.State == pidfile.Unknown:
+		return -1, false
+	case s.State == pidfile.Running:
+		return s.PID, s.Locked && s.Process == nil
+	}
+	return 0, true
 }
 
 // takeOver tells that the file of a live process is about to be replaced, since

@@ -37,6 +37,24 @@
 // process. Woken on an inode that is no longer the path's, it keeps that lock
 // while it waits for the newer file and gives it back with its own release:
 // those who queue behind it sleep on, so one release wakes one process.
+//
+// # Hand-over
+//
+// A child that inherits the holder's descriptor shares its open file
+// description, and with it the lock. To make the file its own it records its
+// PID as Record does: in a second file, born locked and renamed over the first.
+// From then on each has a lock of its own, and the parent's Release finds
+// another inode at the path and leaves it there. Where there can be no second
+// file, the child writes in place; then the lock stays shared, and the parent
+// closes its descriptor without unlocking.
+//
+// What the shared lock cannot do is to keep the two apart. The parent compares
+// the inode and unlinks the path, the child compares it and renames over the
+// path, and if the one comes between the other's two steps, the child's file is
+// removed. So the parent hands down a baton with the lock: a small file without
+// a name, on which both take a POSIX lock around these steps. Such a lock
+// belongs to the process, so it tells parent and child apart, who share
+// everything else, and a crash gives it back.
 package lock
 
 import (

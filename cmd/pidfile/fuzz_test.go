@@ -1,0 +1,190 @@
+//go:build linux
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// FuzzArguments holds what the parsers of single arguments accept against what
+// the help says that they do, and sees to it that none touches a file.
+func FuzzArguments(f *testing.F) {
+	for _, s := range []string{
+		"", "90s", "2m30s", "5", "0", "1.5", "-1", "+2", "1e9", "9223372036854775807", "5ms", ".", "1h2", "0x10",
+		"0644", "644", "0", "7777", "1000", "0o600", "777",
+		"HUP", "SIGHUP", "hup", "sigSIGHUP", "1", "01", "+1", "64", "65", "RTMIN+1", "KILL",
+		"root", "root:root", "0:0", "12345:", ":x", "4294967295:4294967295", "nobody", "12345:7",
+		"a", "a.pid", "./a", "/run/a.pid", "..", "a/", ".pid", "a\x00b", "../../x", "/",
+	} {
+		f.Add(s)
+	}
+	dir := f.TempDir()
+	f.Setenv("TMPDIR", dir)
+	f.Chdir(dir)
+	f.Fuzz(func(t *testing.T, s string) {
+		duration(t, s)
+		permissions(t, s)
+		signalName(t, s)
+		accounts(t, s)
+		paths(t, dir, s)
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+			t.Fatalf("%q touched files: %v, %v", s, left, err)
+		}
+	})
+}
+
+func duration(t *testing.T, s string) {
+	d, err := parseDuration(s)
+	plain := regexp.MustCompile(`^[0-9]{1,9}$`).MatchString(s)
+	switch {
+	case d < 0 || err != nil && d != 0:
+		t.Fatalf("parseDuration(%q) = %v, %v", s, d, err)
+	case plain:
+		if n, _ := strconv.Atoi(s); d != time.Duration(n)*time.Second || err != nil {
+			t.Fatalf("parseDuration(%q) = %v, %v", s, d, err)
+		}
+	case err == nil:
+		if again, err := parseDuration(d.String()); again != d || err != nil {
+			t.Fatalf("parseDuration(%q) = %v, which is read as %v, %v", s, d, again, err)
+		}
+	}
+	if err == nil && strings.Trim(s, "+-.0123456789hmsnuµμ") != "" {
+		t.Fatalf("parseDuration(%q) = %v", s, d)
+	}
+}
+
+func permissions(t *testing.T, s string) {
+	m, err := parseMode(s)
+	want := 0
+	if regexp.MustCompile(`^0*[0-7]{1,3}$`).MatchString(s) {
+		for _, c := range s {
+			want = want*8 + int(c-'0')
+		}
+	}
+	if int(m) != want || (err == nil) != (want != 0) {
+		t.Fatalf("parseMode(%q) = %o, %v, want %o", s, m, err, want)
+	}
+}
+
+func signalName(t *testing.T, s string) {
+	sig, err := parseSignal(s)
+	if err != nil {
+		if sig != 0 || unix.SignalNum(s) != 0 {
+			t.Fatalf("parseSignal(%q) = %d, %v", s, sig, err)
+		}
+		return
+	}
+	name, number := unix.SignalName(sig), strconv.Itoa(int(sig))
+	same := s == number
+	for n := 1; n <= 64 && !same; n++ { // aliases, as SIGIOT and SIGABRT
+		known := strings.TrimPrefix(strings.ToUpper(s), "SIG")
+		same = int(sig) == n && (unix.SignalNum("SIG"+known) == sig)
+	}
+	if sig < 1 || sig > 64 || !same {
+		t.Fatalf("parseSignal(%q) = %d (%s)", s, sig, name)
+	}
+}
+
+func accounts(t *testing.T, s string) {
+	a, err := lookUpAccount(s)
+	if err != nil {
+		return
+	}
+	user, group, grouped := strings.Cut(s, ":")
+	if user == "" || grouped && group == "" || a.uid < 0 || a.gid < 0 || a.uid > 1<<31-1 || a.gid > 1<<31-1 || a.name == "" {
+		t.Fatalf("lookUpAccount(%q) = %+v", s, a)
+	}
+	if n, err := strconv.Atoi(user); err == nil && a.uid != n {
+		t.Fatalf("lookUpAccount(%q): user %d", s, a.uid)
+	}
+	if n, err := strconv.Atoi(group); grouped && err == nil && (a.gid != n || !slices.Equal(a.groups, []uint32{uint32(n)})) {
+		t.Fatalf("lookUpAccount(%q): group %d, %v", s, a.gid, a.groups)
+	}
+}
+
+func paths(t *testing.T, dir, s string) {
+	path, err := resolve(s)
+	switch {
+	case err != nil:
+		if s != "" && s != "." && s != ".." && !strings.HasSuffix(s, "/") {
+			t.Fatalf("resolve(%q): %v", s, err)
+		}
+		return
+	case !filepath.IsAbs(path) || path != filepath.Clean(path):
+		t.Fatalf("resolve(%q) = %q", s, path)
+	}
+	var want string
+	switch {
+	case strings.HasPrefix(s, "/"):
+		want = filepath.Clean(s)
+	case strings.Contains(s, "/") || strings.HasSuffix(s, ".pid"):
+		want = filepath.Join(dir, s)
+	default:
+		own, err := ownDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = own + "/" + s + ".pid"
+	}
+	if path != want {
+		t.Fatalf("resolve(%q) = %q, want %q", s, path, want)
+	}
+}
+
+// FuzzCommandLine: what follows PIDFILE is COMMAND's, word by word.
+func FuzzCommandLine(f *testing.F) {
+	f.Add("start\x00--ready\x00delay\x002s\x00a\x00--\x00--ready\x00delay\x003s")
+	f.Add("a\x00--\x00--\x00b")
+	f.Add("run\x00a\x00sleep\x00--ready\x00delay\x009")
+	f.Add("--\x00--ready\x00delay\x001s")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, line string) {
+		args := strings.Split(line, "\x00")
+		if line == "" {
+			args = nil
+		}
+		before := slices.Clone(args)
+		pidfile, command := splitCommand(args)
+		joined := joinDelay(args)
+		if !slices.Equal(args, before) {
+			t.Fatalf("%q became %q", before, args)
+		}
+		switch {
+		case len(args) == 0:
+			if pidfile != "" || command != nil {
+				t.Fatalf("nothing became %q, %q", pidfile, command)
+			}
+		case len(args) > 1 && args[1] == "--":
+			if pidfile != args[0] || !slices.Equal(command, args[2:]) {
+				t.Fatalf("%q became %q, %q", args, pidfile, command)
+			}
+		case pidfile != args[0] || !slices.Equal(command, args[1:]):
+			t.Fatalf("%q became %q, %q", args, pidfile, command)
+		}
+		// What joinDelay has joined is taken apart again, and nothing else changed.
+		var apart []string
+		changed := len(joined) < len(args)
+		for _, arg := range joined {
+			if value, ok := strings.CutPrefix(arg, "--ready="); ok && changed && !slices.Equal(append(slices.Clone(apart), arg), args[:min(len(args), len(apart)+1)]) {
+				apart = append(apart, "--ready", "delay", value)
+				continue
+			}
+			apart = append(apart, arg)
+		}
+		if !slices.Equal(apart, args) {
+			t.Fatalf("%q became %q", args, joined)
+		}
+		if end := slices.Index(args, "--"); end >= 1 && !slices.Equal(joined[len(joined)-(len(args)-end):], args[end:]) {
+			t.Fatalf("%q became %q: what follows -- is COMMAND's", args, joined)
+		}
+	})
+}

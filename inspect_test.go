@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,6 +35,7 @@ func init() {
 			_ = f.Release()
 		}
 	})
+	helpers["churn"] = churnHelper
 	helpers["shared lock loop"] = loopHelper(sharedLook)
 }
 
@@ -328,6 +330,54 @@ type event struct{ mask, len uint32 }
 // decodeEvent reads what inotify(7) says: wd, mask, cookie, len.
 func decodeEvent(b []byte) event {
 	return event{binary.NativeEndian.Uint32(b[4:]), binary.NativeEndian.Uint32(b[12:])}
+}
+
+// churnHelper takes and drops hundreds of locks on files beside path.
+func churnHelper(path string) {
+	var fds []int
+	for i := range 400 {
+		fd, err := unix.Open(fmt.Sprintf("%s.%d", path, i), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fds = append(fds, fd)
+	}
+	loopHelper(func(string) {
+		fd := fds[rand.IntN(len(fds))]
+		how := unix.LOCK_EX
+		if rand.IntN(2) == 0 {
+			how = unix.LOCK_UN
+		}
+		_ = unix.Flock(fd, how)
+	})(path)
+}
+
+// The kernel's table of locks is read in parts, and changes in between: a lock
+// that stays is seen nonetheless.
+func TestInspectSeesLockAmongMany(t *testing.T) {
+	path := tempPath(t)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	must(t, err)
+	defer unix.Close(fd)
+	for i := range 20 { // the table is a list a CPU
+		h := start(t, "churn", fmt.Sprintf("%s.%d", path, i%2))
+		h.says("loops")
+		must(t, unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB))
+		missed := 0
+		for range 300 {
+			s, err := pidfile.Inspect(path)
+			must(t, err)
+			if !s.Locked {
+				missed++
+			}
+		}
+		must(t, unix.Flock(fd, unix.LOCK_UN))
+		h.end()
+		if missed > 0 {
+			t.Fatalf("round %d: the lock was missed in %d of 300 looks", i, missed)
+		}
+	}
 }
 
 // A file that is looked at while it comes and goes is absent or its holder's.

@@ -3,7 +3,6 @@
 package pidfile_test
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,7 +33,6 @@ import (
 func init() {
 	helpers["kill test"] = killTestHelper
 	helpers["find and signal"] = findAndSignalHelper
-	helpers["taker's PID"] = takersPIDHelper
 }
 
 const (
@@ -414,74 +411,4 @@ func (k *killer) holder(path string, pid int, locks bool) (*fork, error) {
 func older(file *os.File, age time.Duration) bool {
 	fi, err := file.Stat()
 	return err == nil && time.Since(fi.ModTime()) > age
-}
-
-// The holder was killed, a child of its keeps the lock, an innocent process has
-// the holder's PID, and then somebody touches the file. The kernel's table of
-// locks names that PID, and the process is older than the file.
-func TestTakersPIDIsReused(t *testing.T) {
-	needRoot(t)
-	h := start(t, "taker's PID", tempPath(t), func(cmd *exec.Cmd) {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
-	})
-	if h.says("unproven"); !strings.Contains(h.line(), "cat") {
-		t.Error("the child, which has the lock, is not named")
-	}
-}
-
-// takersPIDHelper is PID 1 of the namespace. It says what Find makes of that.
-func takersPIDHelper(path string) {
-	why, err := takersPID(path)
-	fmt.Println(class(err))
-	fmt.Println(why)
-}
-
-func takersPID(path string) (why string, err error) {
-	err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-	if err == nil {
-		err = unix.Mount("proc", "/proc", "proc", 0, "")
-	}
-	if err != nil {
-		return "", err
-	}
-	taker := exec.Command("/proc/self/exe")
-	taker.Env = append(os.Environ(), helperEnv+"=inherit")
-	in, err := taker.StdinPipe()
-	if err != nil {
-		return "", err
-	}
-	defer in.Close() // the end of the child, too
-	out, err := taker.StdoutPipe()
-	if err != nil {
-		return "", err
-	}
-	if err := taker.Start(); err != nil {
-		return "", err
-	}
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		return "", err
-	}
-	_ = taker.Process.Kill()
-	_, _ = taker.Process.Wait() // its pipes stay: they are the child's
-	var k killer
-	for range 100 { // a thread may be faster
-		innocent, err := k.fork(taker.Process.Pid, nil)
-		if err != nil {
-			return "", err
-		}
-		defer func() { _ = innocent.in.Close(); _ = innocent.cmd.Wait() }()
-		if innocent.cmd.Process.Pid == taker.Process.Pid {
-			now := time.Now()
-			if err := os.Chtimes(path, now, now); err != nil {
-				return "", err
-			}
-			p, err := pidfile.Find(path)
-			if err == nil {
-				_ = p.Close()
-				return "", err
-			}
-			return err.Error(), err
-		}
-	}
-	return "", errors.New("the PID is never reused")
 }

@@ -34,6 +34,7 @@ func init() {
 	helpers["namespace"] = namespaceHelper
 	helpers["setpid"] = setPIDHelper
 	helpers["inherit"] = inheritHelper
+	helpers["give away"] = inheritHelper
 	helpers["fcntl names"] = fcntlNamesHelper
 	helpers["thread"] = threadHelper
 }
@@ -222,7 +223,8 @@ func setPIDHelper(path string) {
 	runtime.KeepAlive(f)
 }
 
-// inheritHelper holds the file and has a child that inherits the lock.
+// inheritHelper holds the file and has a child that inherits the lock. In mode
+// "give away" the child alone has it then.
 func inheritHelper(path string) {
 	f, err := pidfile.Acquire(path)
 	if err != nil {
@@ -232,6 +234,7 @@ func inheritHelper(path string) {
 	child := exec.Command("cat")
 	child.Stdin = os.Stdin
 	// The descriptor itself, whatever the library offers to that end.
+	var ours []int
 	fds, _ := os.ReadDir("/proc/self/fd")
 	for _, fd := range fds {
 		n, _ := strconv.Atoi(fd.Name())
@@ -242,12 +245,21 @@ func inheritHelper(path string) {
 				fmt.Println(err)
 				return
 			}
+			ours = append(ours, n)
 			child.ExtraFiles = append(child.ExtraFiles, os.NewFile(uintptr(dup), path))
 		}
 	}
 	if err := child.Start(); err != nil {
 		fmt.Println(err)
 		return
+	}
+	if os.Getenv(helperEnv) == "give away" {
+		for _, fd := range ours {
+			_ = unix.Close(fd)
+		}
+		for _, fd := range child.ExtraFiles {
+			_ = fd.Close()
+		}
 	}
 	fmt.Println(child.Process.Pid)
 	_ = child.Wait()
@@ -564,6 +576,18 @@ func truths() []truth {
 					fmt.Sprintf("no process has PID %d", h.pid()), fmt.Sprintf("held by PID %d (cat)", child)}}
 			},
 			state: running, locked: true, find: unproven, clean: isRunning, start: isRunning},
+
+		// As if another process had the PID of the one that took the lock.
+		{name: "held by a child alone; who took the lock is named, and older than the file",
+			scene: func(t *testing.T) scene {
+				path := tempPath(t)
+				h := start(t, "give away", path)
+				child := number(t, h.said)
+				later := time.Now().Add(time.Hour)
+				must(t, os.Chtimes(path, later, later))
+				return scene{path: path, holder: h.pid(), alive: []int{h.pid(), child}, says: []string{fmt.Sprintf("held by PID %d (cat)", child)}}
+			},
+			state: running, locked: true, who: true, find: unproven, clean: isRunning, start: isRunning},
 
 		// Nobody has it.
 		{name: "dead PID", scene: func(t *testing.T) scene {

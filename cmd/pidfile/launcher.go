@@ -136,9 +136,6 @@ func (l *launcher) launchRun(ctx context.Context) error {
 		_ = run.Wait()
 		return l.running()
 	default: // it has told the user why
-		if first.word == "" { // it is ending; if only its news cannot be read, it is to end
-			_ = run.Process.Signal(syscall.SIGTERM)
-		}
 		var failed *exec.ExitError
 		if err := run.Wait(); !errors.As(err, &failed) || failed.ExitCode() <= 0 {
 			return fmt.Errorf("%s: 'pidfile run' ended: %v", l.path, err)

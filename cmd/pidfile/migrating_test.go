@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -187,7 +188,9 @@ func shellOf(t *testing.T, args ...string) result {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	c := exec.Command("sh", args...)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	c := exec.CommandContext(ctx, "sh", args...)
 	c.Stdout, c.Stderr = out, out
 	code := exitCode(t, c.Run())
 	text, err := os.ReadFile(out.Name())
@@ -442,6 +445,14 @@ class PIDFile:
 
 func migratePython(t *testing.T, m *machine, r *recipe) {
 	needs(t, "python3")
+	// The interpreter itself, under its name: a version manager's script that
+	// stands in for it would be another program.
+	python := finish(t, exec.Command("python3", "-c", "import os, sys; print(os.path.realpath(sys.executable))"))
+	python.is(t, 0, "^/")
+	if err := os.Symlink(strings.TrimSpace(python.stdout), m.path("usr/local/bin/python3")); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", m.path("usr/local/bin")+":"+os.Getenv("PATH"))
 	if finish(t, exec.Command("python3", "-c", "import pidfile; pidfile.PIDFile; pidfile.AlreadyRunningError")).code != 0 {
 		t.Log("python-pidfile is not installed: a stand-in of the same behaviour takes its place")
 		m.write(t, "opt/pidfile.py", standIn, 0o644)
@@ -449,9 +460,8 @@ func migratePython(t *testing.T, m *machine, r *recipe) {
 	pid, log := m.path("run/job.pid"), m.path("job.log")
 	m.write(t, "opt/job.py", "import signal\nopen('"+log+"', 'a').write('ready\\n')\nsignal.pause()\n", 0o644)
 	before := m.write(t, "opt/before.py", r.before, 0o644)
-	fields := strings.Fields(r.after)
-	newWay := func() *exec.Cmd { return exec.Command(fields[0], fields[1:]...) }
 	oldWay := func() *exec.Cmd { return exec.Command("python3", before) }
+	newWay := func() *exec.Cmd { return exec.Command("sh", "-c", "exec "+r.after) }
 	begin := func(c *exec.Cmd) *wrapper {
 		t.Helper()
 		_ = os.Remove(log)
@@ -464,21 +474,22 @@ func migratePython(t *testing.T, m *machine, r *recipe) {
 		call(t, "stop", pid).is(t, 0, "")
 		w.wait(t)
 	}
-	w := begin(oldWay())
-	if r := finish(t, newWay()); r.code != 75 {
-		t.Errorf("after, beside before: exit code %d, want 75: %s", r.code, r.stderr)
+	refused := func(what string, c *exec.Cmd, code int) {
+		t.Helper()
+		w := background(t, c)
+		got := w.wait(t)
+		if told, _ := os.ReadFile(w.Stderr.(*os.File).Name()); got != code || strings.Contains(string(told), "Traceback") {
+			t.Errorf("%s: exit code %d, want %d: %s", what, got, code, told)
+		}
 	}
+	w := begin(oldWay())
+	refused("after, beside before", newWay(), 75)
 	end(w)
 	w = begin(newWay())
-	if r := finish(t, oldWay()); r.code != 1 || strings.Contains(r.stderr, "Traceback") {
-		t.Errorf("before, beside after: exit code %d, want 1: %s", r.code, r.stderr)
-	}
+	refused("before, beside after", oldWay(), 1)
 	end(w)
-	// With both in one, it refuses itself.
-	if r := finish(t, exec.Command(binary, "run", pid, "python3", before)); r.code != 1 {
-		t.Errorf("both in one: exit code %d, want 1: %s", r.code, r.stderr)
-	}
-	// Another program does not keep it out.
+	refused("both in one", exec.Command(binary, "run", pid, "python3", before), 1)
+	// A lock of another program's does not keep it out.
 	other := start(t, pid, "sleep", "1000")
 	other.command(t)
 	begin(oldWay())

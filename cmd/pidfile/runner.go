@@ -148,17 +148,20 @@ func (r *runner) displace(c pidfile.Config) (*pidfile.File, error) {
 		r.progress = showProgress(s.text)
 		defer r.progress.End()
 	}
-	for before := 0; ; {
-		o := s.stop(r.path)
-		ended, settling := justEnded(r.path)
-		if o.code != 0 && (!settling || ended > 0 && ended == before) {
-			r.progress.End()
-			complain(&hinted{fmt.Errorf("%s: cannot be replaced: %s", r.path, strings.TrimPrefix(o.Error, r.path+": ")),
-				"'pidfile status --explain " + r.path + "' tells more"})
-			r.tell("unproven")
-			return nil, exit(r.conflict)
+	var o outcome
+	for told, doubts := "", 0; ; told = o.Error {
+		if o = s.stop(r.path); o.code != 0 {
+			if doubts++; o.Error == told || doubts == 5 {
+				r.progress.End()
+				complain(&hinted{fmt.Errorf("%s: cannot be replaced: %s", r.path, strings.TrimPrefix(o.Error, r.path+": ")),
+					"'pidfile status --explain " + r.path + "' tells more"})
+				r.tell("unproven")
+				return nil, exit(r.conflict)
+			}
+			if !justEnded(r.path) {
+				continue // unless it changed under our eyes it is the same again
+			}
 		}
-		before = ended
 		ctx, cancel := context.WithTimeout(context.Background(), settle)
 		f, err := c.AcquireContext(ctx, r.path)
 		cancel()
@@ -168,16 +171,11 @@ func (r *runner) displace(c pidfile.Config) (*pidfile.File, error) {
 	}
 }
 
-// justEnded reports whether nobody has path, or it is locked, but PID pid, which
-// it names, has ended: then the wrapper may be about to take it away.
-func justEnded(path string) (pid int, yes bool) {
-	switch s, err := pidfile.Inspect(path); {
-	case err != nil || s.State == pidfile.Unknown:
-		return -1, false
-	case s.State == pidfile.Running:
-		return s.PID, s.Locked && s.Process == nil
-	}
-	return 0, true
+// justEnded reports whether path is locked, but he whom it names has ended: then
+// his wrapper may be about to take it away.
+func justEnded(path string) bool {
+	s, err := pidfile.Inspect(path)
+	return err == nil && s.State == pidfile.Running && s.Locked && s.Process == nil
 }
 
 // takeOver tells that the file of a live process is about to be replaced, since

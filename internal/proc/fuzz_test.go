@@ -14,7 +14,8 @@ import (
 
 // lockLine is a line of /proc/locks as lock_get_status in the kernel's
 // fs/locks.c prints it.
-var lockLine = regexp.MustCompile(`^[\t\v\f\r ]*(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+([0-9a-fA-F]+):([0-9a-fA-F]+):([0-9]+)\s+(\S+)\s+\S`)
+var lockLine = regexp.MustCompile(strings.NewReplacer("_", `[\t\n\v\f\r ]+`, "F", `([^\t\n\v\f\r ]+)`).Replace(
+	`^[\t\n\v\f\r ]*F_F_F_F_F_([[:xdigit:]]+):([[:xdigit:]]+):([0-9]+)_F_[^\t\n\v\f\r ]`))
 
 // FuzzParseLock compares parseLock with a regular expression, and what the
 // kernel prints for the numbers with what is read.

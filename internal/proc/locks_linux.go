@@ -107,18 +107,54 @@ type tabled struct {
 }
 
 // ReadLocks reads the table. Where there is none it is empty.
+//
+// The kernel gives it in parts of a page, some 70 locks, each of a moment of its
+// own, and goes on by number (fs/seq_file.c): if a lock is dropped in between, the
+// next part begins one too late, and a lock that was there all the time is not
+// in it. So what is longer than a part is read until two readings agree, and if
+// they never do, what is in one of them counts.
 func ReadLocks() *LockTable {
 	t := new(LockTable)
-	text, err := os.ReadFile("/proc/locks")
-	if err != nil {
-		return t
-	}
-	for line := range bytes.Lines(text) {
-		if l, id, ok := parseLock(line); ok {
-			t.locks = append(t.locks, tabled{l, id})
+	seen := map[tabled]bool{}
+	var last []byte
+	for range readings {
+		text, parts := readLocks()
+		for line := range bytes.Lines(text) {
+			l, id, ok := parseLock(line)
+			if one := (tabled{l, id}); ok && !seen[one] {
+				seen[one] = true
+				t.locks = append(t.locks, one)
+			}
 		}
+		if parts <= 1 || bytes.Equal(text, last) {
+			break
+		}
+		last = text
 	}
 	return t
+}
+
+// readings is how often a long table is read at most. Where hundreds of locks
+// came and went, one of 150 readings lacked a lock that was there.
+const readings = 5
+
+// readLocks reads the table once, and says in how many parts.
+func readLocks() (text []byte, parts int) {
+	fd, err := unix.Open("/proc/locks", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, 0
+	}
+	defer unix.Close(fd)
+	text = make([]byte, 0, 8<<10)
+	for {
+		text = slices.Grow(text, 4<<10)
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		if err != nil || n <= 0 {
+			return text, parts
+		}
+		text = text[:len(text)+n]
+		parts++
+	}
 }
 
 // On returns the locks on file id, which is at path. The table names a file's

@@ -457,3 +457,67 @@ func writeCommand(t *testing.T, name string, forever bool) {
 		t.Fatal(err)
 	}
 }
+
+// TestPowerCut makes the states that a power cut may leave, and has the commands
+// judge them.
+func TestPowerCut(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		old        bool   // written before this boot
+		status     string // what status says
+		clean      string // what clean does
+	}{
+		// The directory's entry was written, the file's data was not.
+		{"empty", "", true, "stale", "removed"},
+		{"empty and new", "", false, "stale", "left alone"},
+		{"zeros", "\x00\x00\x00\x00\x00", true, "stale", "removed"},
+		{"half", "41", true, "stale", "removed"},
+		{"old", "1\n", true, "stale", "removed"},          // a PID that lives again
+		{"old, ours", "SELF\n", true, "stale", "removed"}, // even of such a program
+		{"garbage", "\xff\xfe9q", true, "stale", "removed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			path, spare := filepath.Join(dir, "a.pid"), filepath.Join(dir, ".a.pid.next")
+			// It lives until its stdin ends, and is what is started below.
+			twin := start(t, filepath.Join(dir, "twin.pid"), "cat")
+			cat := twin.command(t)
+			leave := func(name string) {
+				writeFile(t, name, strings.ReplaceAll(c.text, "SELF", strconv.Itoa(cat)))
+				if c.old {
+					past := time.Now().Add(-3650 * 24 * time.Hour)
+					if err := os.Chtimes(name, past, past); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			leave(path)
+			leave(spare)
+			call(t, "status", path).is(t, 1, ": "+c.status)
+			call(t, "stop", path).is(t, 0, ": not running")
+			call(t, "list", dir).is(t, 0, `(?m)^stale .*/a\.pid`)
+			call(t, "clean", path).is(t, 0, ": "+c.clean)
+			if c.clean == "removed" {
+				noFile(t, path)
+				noFile(t, spare)
+				leave(path)
+				leave(spare)
+			}
+			code, stderr := try(t, path, "cat")
+			if code != 0 || stderr != "" && !strings.Contains(stderr, "taking over") {
+				t.Errorf("a start: exit code %d: %s", code, stderr)
+			}
+			noFile(t, path)
+			noFile(t, spare)
+			if !alive(cat) {
+				t.Error("an innocent has ended")
+			}
+			twin.stop(t)
+			// Only the spare name is left of one that a cut hit between the
+			// two: nothing reads it, and whoever clears a left-over clears it.
+			leave(spare)
+			call(t, "status", path).is(t, 3, ": absent")
+			works(t, path)
+		})
+	}
+}

@@ -193,8 +193,16 @@ func FuzzCommandLine(f *testing.F) {
 		if !slices.Equal(apart, args) {
 			t.Fatalf("%q became %q", args, joined)
 		}
-		if end := slices.Index(args, "--"); end >= 1 && !slices.Equal(joined[len(joined)-(len(args)-end):], args[end:]) {
-			t.Fatalf("%q became %q: what follows -- is COMMAND's", args, joined)
+		if !changed {
+			return
+		}
+		// By the flags' own parser, what was joined is among the flags.
+		flags := startCommand().Flags()
+		if flags.Parse(joined[1:]) == nil {
+			rest := flags.Args()
+			if end := len(args) - len(rest); !slices.Equal(rest, args[end:]) || slices.Equal(args[:end], joined[:min(end, len(joined))]) {
+				t.Fatalf("%q became %q: what follows PIDFILE is COMMAND's", args, joined)
+			}
 		}
 	})
 }

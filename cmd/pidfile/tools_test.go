@@ -258,7 +258,7 @@ func TestFlockHolds(t *testing.T) {
 		r := call(t, "status", "--explain", path)
 		r.is(t, 0, `: running, a process that left no PID\n`)
 		r.is(t, 0, `the file is empty`)
-		r.is(t, 0, fmt.Sprintf(`the lock is held by PID %d \(flock\)`, w.Process.Pid))
+		r.is(t, 0, fmt.Sprintf(`(?m)^  PID %d, .*has the lock.*: flock -n .*$`, w.Process.Pid))
 		r.is(t, 0, fmt.Sprintf(`(?m)^  PID %d, .*has the lock.*: sleep 1000$`, child))
 		if r := call(t, "stop", path); r.code != 4 || !strings.Contains(r.stderr, "not proven") {
 			t.Errorf("stop: exit code %d: %s%s", r.code, r.stdout, r.stderr)

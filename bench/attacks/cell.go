@@ -31,7 +31,7 @@ type finding struct {
 	Verdict  verdict  `json:"verdict"`
 	Cell     string   `json:"cell"`     // a few words for the table
 	Evidence []string `json:"evidence"` // the first line is the summary
-	Command  []string `json:"command,omitempty"`
+	Command  string   `json:"command,omitempty"`
 	Millis   int64    `json:"ms"`
 }
 
@@ -121,7 +121,7 @@ func runCell(args []string) error {
 	}
 	began := time.Now()
 	f := c.suffer(a)
-	f.Tool, f.Millis, f.Command, f.Evidence = args[1], time.Since(began).Milliseconds(), c.tried, c.readable(f.Evidence)
+	f.Tool, f.Millis, f.Command, f.Evidence = args[1], time.Since(began).Milliseconds(), strings.Join(c.tried, " "), c.readable(f.Evidence)
 	killAll()
 	return json.NewEncoder(os.Stdout).Encode(f)
 }

@@ -114,6 +114,9 @@ func (r *report) Called() (lines []string) {
 func (c *cell) called(name string, argv []string, command, origin, note string) string {
 	line := []string{filepath.Base(argv[0])}
 	for _, w := range argv[1:] {
+		if w == "" {
+			break // the fields of no job
+		}
 		if w == self {
 			line = append(line, "COMMAND")
 			break

@@ -36,6 +36,6 @@ func stoppers() []stopper {
 		{name: "start-stop-daemon --status", command: "start-stop-daemon", origin: "dpkg", does: asks,
 			argv: []string{"start-stop-daemon", "--status", "--pidfile", "PATH", "--exec", "SELF"}},
 		{name: "pgrep -F", command: "pgrep", origin: "procps", does: asks, argv: []string{"pgrep", "-F", "PATH"}},
-		{name: "control: does nothing", does: signals, argv: []string{"/bin/true"}},
+		{name: "control: does nothing", command: "true", origin: "coreutils", does: signals, argv: []string{"/bin/true"}},
 	}
 }

@@ -174,7 +174,11 @@ func Remove(path string, stale func(View) error) error {
 	h := Hold{name: newName(path)}
 	// The directory is pinned: whoever may rename it or one above it must not
 	// have us remove another's file.
-	dir, err := unix.Open(filepath.Dir(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	var dir int
+	err := retry("open", func() (err error) {
+		dir, err = unix.Open(filepath.Dir(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		return err
+	})
 	if err != nil {
 		return h.pathError("open", err)
 	}
@@ -200,12 +204,21 @@ func Remove(path string, stale func(View) error) error {
 		return err
 	}
 	var there unix.Stat_t
-	if err := unix.Fstatat(dir, filepath.Base(path), &there, unix.AT_SYMLINK_NOFOLLOW); err != nil || (ID{uint64(there.Dev), uint64(there.Ino)}) != v.ID {
+	err = retry("lstat", func() error {
+		return unix.Fstatat(dir, filepath.Base(path), &there, unix.AT_SYMLINK_NOFOLLOW)
+	})
+	switch {
+	case err == unix.ENOENT, err == nil && (ID{uint64(there.Dev), uint64(there.Ino)}) != v.ID:
 		return h.pathError("clean", ErrHeld) // replaced: somebody has started
+	case err != nil:
+		return h.pathError("lstat", err)
 	}
 	held, _, err := marked(fd)
-	if held || err != nil && err != errBlind {
+	switch {
+	case held:
 		return h.pathError("clean", ErrHeld)
+	case err != nil && err != errBlind:
+		return h.pathError("fcntl", err)
 	}
 	// Elsewhere there is no other lock than flock, which we have.
 	v.Blind = err == errBlind && runtime.GOOS == "linux"
@@ -214,7 +227,8 @@ func Remove(path string, stale func(View) error) error {
 	}
 	// A crash in Record leaves both; this first: see reborn.
 	_ = unix.Unlinkat(dir, filepath.Base(spare(path)), 0)
-	if err := unix.Unlinkat(dir, filepath.Base(path), 0); err != nil {
+	err = retry("unlink", func() error { return unix.Unlinkat(dir, filepath.Base(path), 0) })
+	if err != nil {
 		return h.pathError("unlink", err)
 	}
 	return nil

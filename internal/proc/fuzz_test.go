@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,3 +64,34 @@ func FuzzParseLock(f *testing.F) {
 }
 
 func ascii(s string) bool { return strings.IndexFunc(s, func(r rune) bool { return r > 126 }) < 0 }
+
+// FuzzParse feeds whole files of /proc/PID to the parsers. A name may hold
+// anything: "a) R 1 (b" must not shift what follows it.
+func FuzzParse(f *testing.F) {
+	f.Add("cat", "S\t(sleeping)", 812, 1, 1000, uint64(12345), "")
+	f.Add("a) R 1 (b", "Z (zombie)", 4194304, 0, 0, uint64(0), "Name:\tx\nPid: 7\n")
+	f.Add("))) 1 2 3\n", "R", 1, 2, 65534, uint64(1)<<53, "State:\nTgid")
+	f.Fuzz(func(t *testing.T, name, state string, pid, ppid, uid int, start uint64, junk string) {
+		var i Info
+		i.parseStatus([]byte(junk), pid) // never panics
+		i.parseStat([]byte(junk))
+		if pid <= 0 || ppid < 0 || uid < 0 || !regexp.MustCompile(`^[A-Za-z][^\n]*$`).MatchString(state) || start > 1<<50 { // 350,000 years
+			return
+		}
+		i = Info{}
+		escaped := strings.NewReplacer("\n", `\n`, `\`, `\\`).Replace(name) // as the kernel does there
+		status := fmt.Sprintf("Name:\t%s\nUmask:\t0022\nState:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nUid:\t%d\t1\t2\t3\n",
+			escaped, state, pid, pid, ppid, uid)
+		if !i.parseStatus([]byte(status), pid) || i.State != state[0] || i.PPID != ppid || i.UID != uid {
+			t.Fatalf("%q is read as %+v", status, i)
+		}
+		if i.parseStatus([]byte(status), pid+1) {
+			t.Fatal("a thread is taken for a process")
+		}
+		// Field 22, with 18 fields between the state and it.
+		stat := fmt.Sprintf("%d (%s) %c%s %d 0 0", pid, name, state[0], strings.Repeat(" 7", 18), start)
+		if i.parseStat([]byte(stat)); i.Start != time.Duration(start)*(time.Second/userHZ) {
+			t.Fatalf("%q: started at %v", stat, i.Start)
+		}
+	})
+}

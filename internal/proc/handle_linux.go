@@ -94,8 +94,12 @@ func (h *Handle) Ended() bool {
 // poll waits up to d for an event on fd; POLLHUP counts always.
 func poll(fd int, events int16, d time.Duration) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: events}}
-	n, err := unix.Poll(fds, int(d.Milliseconds()))
-	return err == nil && n > 0
+	for {
+		n, err := unix.Poll(fds, int(d.Milliseconds()))
+		if err != unix.EINTR { // which is no answer: Wait would miss the end
+			return err == nil && n > 0
+		}
+	}
 }
 
 // reapTime is how long Wait waits for the parent to reap a process that has

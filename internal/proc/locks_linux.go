@@ -44,7 +44,7 @@ func Opened(pid int, id lock.ID) (open bool, locks []Lock, err error) {
 
 // eachFile calls f for every descriptor of a regular file that pid has.
 func eachFile(pid int, f func(fd string, id lock.ID)) error {
-	dir, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	dir, err := open("/proc/"+strconv.Itoa(pid)+"/fd", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
@@ -108,17 +108,18 @@ type tabled struct {
 
 // ReadLocks reads the table. Where there is none it is empty.
 //
-// The kernel gives it in parts of a page, some 70 locks, each of a moment of its
-// own, and goes on by number (fs/seq_file.c): if a lock is dropped in between, the
-// next part begins one too late, and a lock that was there all the time is not
-// in it. So what is longer than a part is read until two readings agree, and if
-// they never do, what is in one of them counts.
+// The kernel gives it in parts of a page at most, some 70 locks, each of a moment
+// of its own, and goes on by number (fs/seq_file.c): if a lock is dropped in
+// between, the next part begins one too late, and a lock that was there all the
+// time is not in it. So what is longer than a part is read until two readings
+// agree, and if they never do, what is in one of them counts. Each reading has
+// its parts end elsewhere, for a lock where they end is the one that is missed.
 func ReadLocks() *LockTable {
 	t := new(LockTable)
 	seen := map[tabled]bool{}
 	var last []byte
-	for range readings {
-		text, parts := readLocks()
+	for _, size := range readings {
+		text, parts := readLocks(size)
 		for line := range bytes.Lines(text) {
 			l, id, ok := parseLock(line)
 			if one := (tabled{l, id}); ok && !seen[one] {
@@ -134,21 +135,21 @@ func ReadLocks() *LockTable {
 	return t
 }
 
-// readings is how often a long table is read at most. Where hundreds of locks
-// came and went, one of 150 readings lacked a lock that was there.
-const readings = 5
+// readings are the sizes of the parts in which a long table is read. Where
+// hundreds of locks came and went, one of 150 readings lacked one that was there.
+var readings = []int{4096, 3500, 2900, 2300, 1700}
 
 // readLocks reads the table once, and says in how many parts.
-func readLocks() (text []byte, parts int) {
+func readLocks(size int) (text []byte, parts int) {
 	fd, err := unix.Open("/proc/locks", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, 0
 	}
 	defer unix.Close(fd)
-	text = make([]byte, 0, 8<<10)
+	text = make([]byte, 0, 2*size)
 	for {
-		text = slices.Grow(text, 4<<10)
-		n, err := unix.Read(fd, text[len(text):cap(text)])
+		text = slices.Grow(text, size)
+		n, err := unix.Read(fd, text[len(text):len(text)+size])
 		if err != nil || n <= 0 {
 			return text, parts
 		}

@@ -29,34 +29,14 @@ func Lookup(pid int) (Info, error) {
 	if err != nil {
 		return i, i.gone(err)
 	}
-	for line := range bytes.Lines(status) {
-		key, value, _ := bytes.Cut(line, []byte(":"))
-		switch string(key) {
-		case "Tgid":
-			if atoi(value) != pid {
-				return i, ErrGone
-			}
-		case "State":
-			if v := bytes.TrimSpace(value); len(v) > 0 {
-				i.State = v[0]
-			}
-		case "PPid":
-			i.PPID = atoi(value)
-		case "Uid":
-			i.UID = atoi(value)
-		}
+	if !i.parseStatus(status, pid) {
+		return i, ErrGone
 	}
 	stat, err := readInto(buf[:], dir+"/stat")
 	if err != nil {
 		return i, i.gone(err)
 	}
-	// The name in parentheses may hold anything, so count from its end:
-	// starttime is field 22, proc_pid_stat(5).
-	if end := bytes.LastIndexByte(stat, ')'); end >= 0 {
-		if f := bytes.Fields(stat[end+1:]); len(f) > 19 {
-			i.Start = time.Duration(atoi(f[19])) * (time.Second / userHZ)
-		}
-	}
+	i.parseStat(stat)
 	cmdline, err := readInto(buf[:], dir+"/cmdline")
 	if err == nil && len(cmdline) == len(buf) { // a long one
 		cmdline, err = os.ReadFile(dir + "/cmdline")
@@ -69,6 +49,38 @@ func Lookup(pid int) (Info, error) {
 	}
 	i.Exe, _ = os.Readlink(dir + "/exe") // another user's may not be read
 	return i, nil
+}
+
+// parseStatus reads /proc/PID/status, false if that is a thread's.
+func (i *Info) parseStatus(text []byte, pid int) bool {
+	for line := range bytes.Lines(text) {
+		key, value, _ := bytes.Cut(line, []byte(":"))
+		switch string(key) {
+		case "Tgid":
+			if atoi(value) != pid {
+				return false
+			}
+		case "State":
+			if v := bytes.TrimSpace(value); len(v) > 0 {
+				i.State = v[0]
+			}
+		case "PPid":
+			i.PPID = atoi(value)
+		case "Uid":
+			i.UID = atoi(value)
+		}
+	}
+	return true
+}
+
+// parseStat reads the start from /proc/PID/stat. The name in parentheses may
+// hold anything, so count from its end: starttime is field 22, proc_pid_stat(5).
+func (i *Info) parseStat(text []byte) {
+	if end := bytes.LastIndexByte(text, ')'); end >= 0 {
+		if f := bytes.Fields(text[end+1:]); len(f) > 19 {
+			i.Start = time.Duration(atoi(f[19])) * (time.Second / userHZ)
+		}
+	}
 }
 
 // userHZ is the unit of times in /proc: 100 on every architecture that Go
@@ -89,16 +101,31 @@ func (i *Info) gone(err error) error {
 // readInto reads the beginning of a file: what /proc says in one read(2), as far
 // as buf goes. os.ReadFile takes twice as long.
 func readInto(buf []byte, path string) ([]byte, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := open(path, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	n, err := unix.Read(fd, buf)
-	if err != nil {
+	for {
+		n, err := unix.Read(fd, buf)
+		switch err {
+		case nil:
+			return buf[:n], nil
+		case unix.EINTR:
+			continue
+		}
 		return nil, err
 	}
-	return buf[:n], nil
+}
+
+// open opens a file of /proc.
+func open(path string, flags int) (int, error) {
+	for {
+		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
 }
 
 // atoi reads the first number in b.

@@ -605,7 +605,8 @@ func (s *storm) enough(d time.Duration) bool {
 		s.t.Errorf("after %v only %d kills of holders and %d events, want %d and %d", d, s.held, s.events(), s.wantHeld, s.wantEvents)
 		return true
 	}
-	return d >= s.atLeast && s.held >= s.wantHeld && s.events() >= s.wantEvents && s.stranger.valid() >= s.strangers*5
+	return d >= s.atLeast && s.held >= s.wantHeld && s.events() >= s.wantEvents && s.stranger.valid() >= s.strangers*5 &&
+		s.idle() == nil // on a loaded machine some may be killed before they have begun
 }
 
 func (s *storm) events() int {
@@ -719,8 +720,8 @@ func (s *storm) check(o outcome) {
 	s.checkDirectory()
 }
 
-// idle lists the workers that never got the file. It reads the logs because
-// the counters are unmapped by now.
+// idle lists the workers that never got the file. It reads the logs because in
+// the end the counters are unmapped.
 func (s *storm) idle() (slots []int) {
 	for slot := range s.processes {
 		st, err := os.Stat(filepath.Join(s.logs, strconv.Itoa(slot)+".log"))

@@ -174,21 +174,30 @@ func TestInspectDisturbsNoStartNegativeControl(t *testing.T) {
 	}
 }
 
-// looksAt inspects path in another process, and returns whose descriptors that
-// one looks at, as often as it does.
-func looksAt(t *testing.T, path string) (s pidfile.Status, pids []int) {
+// traced inspects path in another process, under strace(1) with these arguments,
+// and returns the trace.
+func traced(t *testing.T, path string, args ...string) (s pidfile.Status, trace []byte) {
 	t.Helper()
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("SKIPPED: there is no strace(1) here")
 	}
-	trace := filepath.Join(t.TempDir(), "trace")
+	to := filepath.Join(t.TempDir(), "trace")
 	h := start(t, "inspect", path, func(cmd *exec.Cmd) {
-		cmd.Path, cmd.Args = mustPath(t, "strace"), []string{"strace", "-f", "-qq", "-e", "trace=open,openat", "-o", trace, cmd.Path}
+		cmd.Args = slices.Concat([]string{"strace", "-f", "-qq", "-o", to}, args, []string{cmd.Path})
+		cmd.Path = mustPath(t, "strace")
 	})
 	must(t, json.Unmarshal([]byte(h.said), &s))
 	h.end()
-	text, err := os.ReadFile(trace)
+	trace, err := os.ReadFile(to)
 	must(t, err)
+	return s, trace
+}
+
+// looksAt inspects path in another process, and returns whose descriptors that
+// one looks at, as often as it does.
+func looksAt(t *testing.T, path string) (s pidfile.Status, pids []int) {
+	t.Helper()
+	s, text := traced(t, path, "-e", "trace=open,openat")
 	if !bytes.Contains(text, []byte(`"/proc/locks"`)) {
 		t.Fatalf("no /proc/locks in the trace: this tests nothing\n%s", text)
 	}
@@ -330,6 +339,29 @@ type event struct{ mask, len uint32 }
 // decodeEvent reads what inotify(7) says: wd, mask, cookie, len.
 func decodeEvent(b []byte) event {
 	return event{binary.NativeEndian.Uint32(b[4:]), binary.NativeEndian.Uint32(b[12:])}
+}
+
+// What cannot be seen is not judged as if it were not there.
+func TestInspectWithoutTable(t *testing.T) {
+	path := tempPath(t)
+	write(t, path, "4194304\n")
+	look := func(want pidfile.State) {
+		t.Helper()
+		s, trace := traced(t, path, "-P", "/proc/locks", "-e", "inject=openat:error=EMFILE")
+		if !bytes.Contains(trace, []byte("INJECTED")) {
+			t.Fatalf("nothing was injected:\n%s", trace)
+		}
+		if s.State != want || want == unknown && !strings.Contains(strings.Join(s.Evidence, "; "), "/proc/locks: too many open files") {
+			t.Errorf("%+v, want %v", s, want)
+		}
+	}
+	look(unknown)
+	h := flocker(t, path)
+	look(running) // its descriptor was seen
+	h.end()
+	f := acquire(t, path)
+	look(running)
+	taken(t, f, nil)
 }
 
 // churnHelper takes and drops hundreds of locks on files beside path.

@@ -109,7 +109,8 @@ type judgement struct {
 	state    State
 	locked   bool
 	proven   bool       // the lock proves that info is the holder
-	unseen   bool       // Unknown only because there may be locks that we cannot see
+	hidden   bool       // there may be locks that we cannot see
+	unseen   bool       // Unknown only because of these
 	info     *proc.Info // the holder, nil if it is not known
 	evidence []string
 }
@@ -207,8 +208,9 @@ func (j *judgement) look(c care, last bool) (doubtful bool, err error) {
 	if c.table == nil {
 		c.table = proc.ReadLocks()
 	}
+	j.hidden = c.table.Err != nil || !proc.SeesAllLocks()
 	locks := c.table.On(j.view.ID, j.path)
-	if len(locks) == 0 && !proc.SeesAllLocks() && (c.act || time.Since(j.view.Written) > busy) {
+	if len(locks) == 0 && j.hidden && (c.act || time.Since(j.view.Written) > busy) {
 		_, locks, _ = proc.Opened(j.view.PID, j.view.ID) // that of the named process may be left out
 	}
 	if j.locked = j.view.Marked || proc.Exclusive(locks); !j.locked {
@@ -216,7 +218,7 @@ func (j *judgement) look(c care, last bool) (doubtful bool, err error) {
 		if j.view.Blind && j.state == Stale {
 			j.state = Unknown // a file without a PID, too, may be locked
 		}
-		if len(locks) == 0 && j.state == Stale && !proc.SeesAllLocks() {
+		if len(locks) == 0 && j.state == Stale && j.hidden {
 			locks = j.judgeUnseen(c.table)
 		}
 	}
@@ -242,9 +244,13 @@ func (j *judgement) judgeUnseen(table *proc.LockTable) (locks []proc.Lock) {
 	switch {
 	case proc.Exclusive(locks):
 		j.locked, j.evidence = true, nil
+	case len(locks) > 0:
+	case table.Err != nil:
+		j.state, j.unseen = Unknown, true
+		j.say("the table of locks cannot be read: %v", table.Err)
 	case proc.Secluded(j.path):
 		j.say("its file system is this container's own: nobody outside can have locked it")
-	case len(locks) == 0:
+	default:
 		j.state, j.unseen = Unknown, true
 		j.say("somebody outside may have locked it: the locks of other PID namespaces cannot be seen from here, and only a start or clean, which take the lock, can tell")
 	}
@@ -401,7 +407,7 @@ func (j *judgement) judgeUnlocked() {
 	switch {
 	case j.view.Blind:
 		j.say("whether the file is locked cannot be told on this file system or system")
-	case !proc.SeesAllLocks():
+	case j.hidden:
 		j.say("the file is not locked, as far as can be seen from here")
 	default:
 		j.say("the file is not locked")

@@ -2,6 +2,7 @@ package proc
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,6 +98,7 @@ func parseLock(line []byte) (l Lock, id lock.ID, ok bool) {
 // A LockTable is /proc/locks at one moment (see SeesAllLocks), and, once somebody
 // asks, who has which file open.
 type LockTable struct {
+	Err     error // why it could not be read, or not all of it; nil if it was
 	locks   []tabled
 	openers map[lock.ID][]int
 }
@@ -106,7 +108,7 @@ type tabled struct {
 	id lock.ID
 }
 
-// ReadLocks reads the table. Where there is none it is empty.
+// ReadLocks reads the table.
 //
 // The kernel gives it in parts of a page at most, some 70 locks, each of a moment
 // of its own, and goes on by number (fs/seq_file.c): if a lock is dropped in
@@ -119,7 +121,8 @@ func ReadLocks() *LockTable {
 	seen := map[tabled]bool{}
 	var last []byte
 	for _, size := range readings {
-		text, parts := readLocks(size)
+		text, parts, err := readLocks(size)
+		t.Err = err
 		for line := range bytes.Lines(text) {
 			l, id, ok := parseLock(line)
 			if one := (tabled{l, id}); ok && !seen[one] {
@@ -127,7 +130,7 @@ func ReadLocks() *LockTable {
 				t.locks = append(t.locks, one)
 			}
 		}
-		if parts <= 1 || bytes.Equal(text, last) {
+		if err != nil || parts == 1 || bytes.Equal(text, last) {
 			break
 		}
 		last = text
@@ -140,18 +143,24 @@ func ReadLocks() *LockTable {
 var readings = []int{4096, 3500, 2900, 2300, 1700}
 
 // readLocks reads the table once, and says in how many parts.
-func readLocks(size int) (text []byte, parts int) {
-	fd, err := unix.Open("/proc/locks", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+func readLocks(size int) (text []byte, parts int, err error) {
+	const path = "/proc/locks"
+	fd, err := open(path, unix.O_RDONLY)
 	if err != nil {
-		return nil, 0
+		return nil, 0, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
 	text = make([]byte, 0, 2*size)
 	for {
 		text = slices.Grow(text, size)
 		n, err := unix.Read(fd, text[len(text):len(text)+size])
-		if err != nil || n <= 0 {
-			return text, parts
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return text, parts, &fs.PathError{Op: "read", Path: path, Err: err}
+		case n == 0:
+			return text, parts, nil
 		}
 		text = text[:len(text)+n]
 		parts++
@@ -161,7 +170,7 @@ func readLocks(size int) (text []byte, parts int) {
 // On returns the locks on file id, which is at path. The table names a file's
 // device as the kernel knows the mounted file system, which is not what stat(2)
 // says on overlay and btrfs. Where that is not told, a lock whose inode number
-// fits counts if its taker has the file open.
+// fits counts if its taker has the file open, or cannot be looked at.
 func (t *LockTable) On(id lock.ID, path string) []Lock {
 	var locks []Lock
 	var mounted uint64 // asked for if an inode number alone fits
@@ -174,7 +183,8 @@ func (t *LockTable) On(id lock.ID, path string) []Lock {
 		}
 		on := l.id.Dev == id.Dev || l.id.Dev == mounted
 		if !on && mounted == noDev && l.PID > 0 {
-			on, _, _ = Opened(l.PID, id)
+			open, _, err := Opened(l.PID, id)
+			on = open || err != nil
 		}
 		if on {
 			locks = append(locks, l.Lock)
@@ -250,8 +260,7 @@ func openFiles() map[lock.ID][]int {
 	return openers
 }
 
-// SeesAllLocks reports whether /proc/locks is there and shows all locks, as it
-// does in the machine's first PID namespace only. In others the kernel leaves
+// SeesAllLocks reports whether /proc/locks shows all locks, as it does in the machine's first PID namespace only. In others the kernel leaves
 // out every lock whose taker has no PID there: those taken in other namespaces,
 // and flock(2)s whose taker has ended while a process that inherited the
 // descriptor keeps it (locks_show and locks_translate_pid in its fs/locks.c).
@@ -259,14 +268,8 @@ func openFiles() map[lock.ID][]int {
 var SeesAllLocks = sync.OnceValue(func() bool {
 	ns, err := os.Readlink("/proc/self/ns/pid")
 	// The number is PROC_PID_INIT_INO in the kernel's proc_ns.h.
-	return err == nil && ns == "pid:[4026531836]" && locksTold()
+	return err == nil && ns == "pid:[4026531836]"
 })
-
-// locksTold reports whether there is /proc/locks. A sandbox may have none.
-func locksTold() bool {
-	_, err := os.Stat("/proc/locks")
-	return err == nil
-}
 
 // Secluded reports whether the file at path is on a file system that only this
 // PID namespace has, so that nobody outside it can have locked it: a container's
@@ -274,11 +277,11 @@ func locksTold() bool {
 // already. That is how containers are made; who enters the mount namespace of one
 // from outside is not reckoned with.
 func Secluded(path string) bool {
-	var fs unix.Statfs_t
-	if unix.Statfs(path, &fs) != nil || !locksTold() {
+	var st unix.Statfs_t
+	if unix.Statfs(path, &st) != nil {
 		return false
 	}
-	switch uint32(fs.Type) {
+	switch uint32(st.Type) {
 	case unix.OVERLAYFS_SUPER_MAGIC:
 		return true
 	case unix.TMPFS_MAGIC:

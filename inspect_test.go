@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -36,6 +37,7 @@ func init() {
 		}
 	})
 	helpers["churn"] = churnHelper
+	helpers["headless"] = headlessHelper
 	helpers["shared lock loop"] = loopHelper(sharedLook)
 }
 
@@ -432,4 +434,31 @@ func TestInspectBesideStarts(t *testing.T) {
 		}
 	})
 	t.Logf("%d starts", n)
+}
+
+// headlessHelper takes the file, if any, and ends its first thread, after which
+// /proc calls the process a zombie: what pthread_exit(3) in main does.
+func headlessHelper(path string) {
+	if path != "" {
+		f, err := pidfile.Acquire(path)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		defer runtime.KeepAlive(f)
+	}
+	for isZombie := false; !isZombie; {
+		go func() {
+			runtime.LockOSThread()
+			if unix.Gettid() == unix.Getpid() {
+				_, _, _ = unix.Syscall(unix.SYS_EXIT, 0, 0, 0)
+			}
+			select {} // the next one gets another thread
+		}()
+		runtime.Gosched()
+		stat, err := os.ReadFile("/proc/self/stat")
+		isZombie = err == nil && strings.Contains(string(stat), ") Z ")
+	}
+	fmt.Println("ok")
+	_, _ = io.Copy(io.Discard, os.Stdin)
 }

@@ -614,6 +614,17 @@ func truths() []truth {
 			c.exited()
 			return scene{path: path}
 		}, state: stale, find: notRunning, clean: ok, start: ok, says: []string{"only waits to be reaped"}},
+		{name: "its first thread has ended", scene: func(t *testing.T) scene {
+			path := tempPath(t)
+			h := start(t, "headless", path).says("ok")
+			return scene{path: path, holder: h.pid(), alive: []int{h.pid()}}
+		}, state: running, locked: true, who: true, find: ok, stop: "-", clean: isRunning, start: isRunning,
+			says: []string{provenByLock}},
+		{name: "its first thread has ended, and it locks nothing", scene: func(t *testing.T) scene {
+			path, h := tempPath(t), start(t, "headless", "").says("ok")
+			write(t, path, fmt.Sprintln(h.pid()))
+			return scene{path: path, holder: h.pid(), alive: []int{h.pid()}}
+		}, state: running, who: true, find: ok, stop: "-", clean: isRunning, start: isRunning},
 		{name: "the largest PID", scene: leftOver("4194304\n"),
 			state: stale, find: notRunning, clean: ok, start: ok, says: []string{"no process has PID 4194304"}},
 		{name: "PID reused by another program", scene: func(t *testing.T) scene {
@@ -1103,14 +1114,19 @@ func stopped(t *testing.T, h *helper) {
 	until(t, "it is stopped", func() bool { return procState(h.pid()) == 'T' })
 }
 
-// procState is the state of a process or a thread, 0 if there is none.
+// procState is the state of a process or a thread, 0 if there is none. That whose
+// first thread has ended before others, as during an execve(2), is no zombie.
 func procState(pid int) byte {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}
-	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')'):]), " ")
-	return rest[0]
+	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	const threads = 20 - 3 // num_threads of proc_pid_stat(5)
+	if f[0] == "Z" && f[threads] != "1" {
+		return 'S'
+	}
+	return f[0][0]
 }
 
 func isAlive(pid int) bool {

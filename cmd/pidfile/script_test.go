@@ -156,7 +156,7 @@ func scriptBlocked(ts *testscript.TestScript, neg bool, args []string) {
 func scriptGone(ts *testscript.TestScript, neg bool, args []string) {
 	pid, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	if !until(func() bool { s := procState(pid); return s == 0 || s == 'Z' }) {
+	if !until(func() bool { return !alive(pid) }) {
 		ts.Fatalf("PID %d does not end", pid)
 	}
 }
@@ -196,13 +196,19 @@ func blocked(path string) (n int) {
 }
 
 // procState returns the letter of /proc/PID/stat, 0 if there is no such process.
+// One whose first thread has ended before others, as during an execve(2), is no
+// zombie.
 func procState(pid int) byte {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}
-	i := bytes.LastIndexByte(stat, ')')
-	return stat[i+2]
+	f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	const threads = 20 - 3 // num_threads of proc_pid_stat(5)
+	if string(f[0]) == "Z" && string(f[threads]) != "1" {
+		return 'S'
+	}
+	return f[0][0]
 }
 
 // TestJSON holds the names that programs rely on.

@@ -23,12 +23,12 @@ import (
 // unlocks only when we are done. So whoever asks often asks a LockTable first.
 func Opened(pid int, id lock.ID) (open bool, locks []Lock, err error) {
 	var buf [4096]byte
-	err = eachFile(pid, func(fd string, of lock.ID) {
+	err = eachFile(pid, func(dir, fd string, of lock.ID) {
 		if of != id {
 			return
 		}
 		open = true
-		info, err := readInto(buf[:], "/proc/"+strconv.Itoa(pid)+"/fdinfo/"+fd)
+		info, err := readInto(buf[:], dir+"/fdinfo/"+fd)
 		if err != nil {
 			return // closed since
 		}
@@ -43,19 +43,32 @@ func Opened(pid int, id lock.ID) (open bool, locks []Lock, err error) {
 	return open, locks, err
 }
 
-// eachFile calls f for every descriptor of a regular file that pid has.
-func eachFile(pid int, f func(fd string, id lock.ID)) error {
-	dir, err := open("/proc/"+strconv.Itoa(pid)+"/fd", unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return err
+// eachFile calls f for every descriptor of a regular file that pid has. What is
+// known of it is in dir.
+func eachFile(pid int, f func(dir, fd string, id lock.ID)) error {
+	dir := "/proc/" + strconv.Itoa(pid)
+	n, err := eachFileIn(dir, f)
+	if err == nil && n == 0 { // see Info.leaderless
+		if dir = livingThread(dir); dir != "" {
+			_, err = eachFileIn(dir, f)
+		}
 	}
-	defer unix.Close(dir)
+	return err
+}
+
+// eachFileIn returns how many descriptors there are, of whatever.
+func eachFileIn(dir string, f func(dir, fd string, id lock.ID)) (int, error) {
+	d, err := open(dir+"/fd", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(d)
 	var buf [4096]byte
 	var fds []string
 	for {
-		n, err := unix.ReadDirent(dir, buf[:])
+		n, err := unix.ReadDirent(d, buf[:])
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if n == 0 {
 			break
@@ -65,11 +78,11 @@ func eachFile(pid int, f func(fd string, id lock.ID)) error {
 	for _, fd := range fds {
 		var st unix.Stat_t
 		// Follows the magic link to the file itself, wherever it is by now.
-		if unix.Fstatat(dir, fd, &st, 0) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
-			f(fd, lock.ID{Dev: st.Dev, Ino: st.Ino})
+		if unix.Fstatat(d, fd, &st, 0) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			f(dir, fd, lock.ID{Dev: st.Dev, Ino: st.Ino})
 		}
 	}
-	return nil
+	return len(fds), nil
 }
 
 // parseLock reads a line of /proc/locks or what follows "lock:" in fdinfo:
@@ -251,7 +264,7 @@ func openFiles() map[lock.ID][]int {
 	}
 	slices.Sort(pids)
 	for _, pid := range pids {
-		_ = eachFile(pid, func(_ string, id lock.ID) { // it has ended, or may not be seen
+		_ = eachFile(pid, func(_, _ string, id lock.ID) { // it has ended, or may not be seen
 			if of := openers[id]; len(of) == 0 || of[len(of)-1] != pid {
 				openers[id] = append(of, pid)
 			}
@@ -260,11 +273,12 @@ func openFiles() map[lock.ID][]int {
 	return openers
 }
 
-// SeesAllLocks reports whether /proc/locks shows all locks, as it does in the machine's first PID namespace only. In others the kernel leaves
-// out every lock whose taker has no PID there: those taken in other namespaces,
-// and flock(2)s whose taker has ended while a process that inherited the
-// descriptor keeps it (locks_show and locks_translate_pid in its fs/locks.c).
-// Open-file-description locks are nobody's, and always shown.
+// SeesAllLocks reports whether /proc/locks shows all locks, as it does in the
+// machine's first PID namespace only. In others the kernel leaves out every lock
+// whose taker has no PID there: those taken in other namespaces, and flock(2)s
+// whose taker has ended while a process that inherited the descriptor keeps it
+// (locks_show and locks_translate_pid in its fs/locks.c). Open-file-description
+// locks are nobody's, and always shown.
 var SeesAllLocks = sync.OnceValue(func() bool {
 	ns, err := os.Readlink("/proc/self/ns/pid")
 	// The number is PROC_PID_INIT_INO in the kernel's proc_ns.h.

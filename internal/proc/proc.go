@@ -22,10 +22,14 @@ type Info struct {
 	Exe       string        // path of the executable, "" where we may not look
 	Start     time.Duration // since boot, in steps of a clock tick (10 ms)
 	Hidden    bool          // it exists, but we may not look at it
+
+	threads int // that have not ended, and the first
 }
 
 // Zombie reports whether the process has ended and only waits to be reaped.
-func (i *Info) Zombie() bool { return i.State == 'Z' || i.State == 'X' || i.State == 'x' }
+func (i *Info) Zombie() bool { return ended(i.State) }
+
+func ended(state byte) bool { return state == 'Z' || state == 'X' || state == 'x' }
 
 // Kernel reports whether it is a thread of the kernel: kthreadd, or its child.
 func (i *Info) Kernel() bool {

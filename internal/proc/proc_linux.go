@@ -37,6 +37,9 @@ func Lookup(pid int) (Info, error) {
 		return i, i.gone(err)
 	}
 	i.parseStat(stat)
+	if i.Zombie() && i.threads > 1 {
+		dir = i.leaderless(dir)
+	}
 	cmdline, err := readInto(buf[:], dir+"/cmdline")
 	if err == nil && len(cmdline) == len(buf) { // a long one
 		cmdline, err = os.ReadFile(dir + "/cmdline")
@@ -68,6 +71,8 @@ func (i *Info) parseStatus(text []byte, pid int) bool {
 			i.PPID = atoi(value)
 		case "Uid":
 			i.UID = atoi(value)
+		case "Threads":
+			i.threads = atoi(value)
 		}
 	}
 	return true
@@ -81,6 +86,52 @@ func (i *Info) parseStat(text []byte) {
 			i.Start = time.Duration(atoi(f[19])) * (time.Second / userHZ)
 		}
 	}
+}
+
+// leaderless looks at a process whose first thread has ended, perhaps before
+// others: pthread_exit(3) in main, or for an instant an execve(2) by another. Such
+// a process lives, though /proc shows the state of that thread, and neither a
+// command line nor files. It sets State to that of the process, and returns the
+// directory in which the rest is seen.
+func (i *Info) leaderless(dir string) string {
+	if task := livingThread(dir); task != "" {
+		i.State = state(task)
+		return task
+	}
+	i.State = state(dir) // by now another may be the first
+	return dir
+}
+
+// livingThread returns the directory of a thread, of the process of dir, that has
+// not ended, "" if there is none but the first.
+func livingThread(dir string) string {
+	tasks, err := os.ReadDir(dir + "/task")
+	if err != nil || len(tasks) < 2 {
+		return ""
+	}
+	for _, t := range tasks {
+		if task := dir + "/task/" + t.Name(); !ended(state(task)) {
+			return task
+		}
+	}
+	return ""
+}
+
+// state returns the State in dir/status, 'X' if it is gone.
+func state(dir string) byte {
+	var buf [4096]byte
+	text, err := readInto(buf[:], dir+"/status")
+	if err != nil {
+		return 'X'
+	}
+	for line := range bytes.Lines(text) {
+		if v, ok := bytes.CutPrefix(line, []byte("State:")); ok {
+			if v = bytes.TrimSpace(v); len(v) > 0 {
+				return v[0]
+			}
+		}
+	}
+	return 'X'
 }
 
 // userHZ is the unit of times in /proc: 100 on every architecture that Go

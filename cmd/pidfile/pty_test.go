@@ -372,11 +372,13 @@ func TestInteractiveShell(t *testing.T) {
 	c.Env = append(os.Environ(), "TERM=dumb", "HOME="+dir, "HISTFILE=", "PS1=READY> ")
 	w := p.run(t, c)
 	p.waitScreen(t, "READY> ")
-	p.types(t, "read x; echo code-$?\n")
-	eventually(t, "read", func() bool { return strings.Contains(p.shows(), "code-$?") })
+	p.types(t, "read -p 'line'': ' x; echo code-$?\n")
+	p.waitScreen(t, "line: ")
 	p.types(t, "\x03") // breaks off the shell's line, not the shell
 	eventually(t, "a second prompt", func() bool { return strings.Count(p.shows(), "READY> ") >= 2 })
-	p.types(t, "sleep 1000\n")
+	// Not before it says so: until then it is bash's child, and may not mind Ctrl-C.
+	p.types(t, "sh -c 'printf u%s p; exec sleep 1000'\n")
+	p.waitScreen(t, "up")
 	pid := (&wrapper{path: path}).command(t)
 	eventually(t, "sleep in the foreground", func() bool { g := foreground(p); return g > 0 && g != groupOf(pid) && g != groupOf(w.Process.Pid) })
 	p.types(t, "\x03")

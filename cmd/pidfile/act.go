@@ -61,7 +61,7 @@ func report(all []outcome, asJSON bool) error {
 		case o.Error != "":
 			complain(errors.New(o.Error))
 		case !asJSON:
-			fmt.Println(printable(o.Path + ": " + o.Result))
+			fmt.Fprintln(&stdout, printable(o.Path+": "+o.Result))
 		}
 	}
 	if asJSON {
@@ -166,6 +166,12 @@ type stopper struct {
 
 func (s *stopper) stop(path string) outcome {
 	p, o := find(path)
+	if o.code == exitUnproven && justEnded(path) {
+		ctx, cancel := context.WithTimeout(context.Background(), settle)
+		_, _ = pidfile.WaitEnd(ctx, path) // what is wrong find tells
+		cancel()
+		p, o = find(path)
+	}
 	if p == nil {
 		if o.code == exitNotRunning {
 			o.code = 0 // that is what was wanted
@@ -189,6 +195,17 @@ func (s *stopper) stop(path string) outcome {
 		o.Result = fmt.Sprintf("PID %d stopped (%s, %v)", o.PID, how, took) + aftermath(path, o.PID)
 	}
 	return o
+}
+
+// settle is how long a holder's wrapper, or who else keeps its lock, may take
+// to give the file back once the holder has ended.
+const settle = 2 * time.Second
+
+// justEnded reports whether path is locked, but he whom it names has ended: then
+// his wrapper may be about to take it away.
+func justEnded(path string) bool {
+	s, err := pidfile.Inspect(path)
+	return err == nil && s.State == pidfile.Running && s.Locked && s.Process == nil
 }
 
 // aftermath waits until what PID pid held is free, for its wrapper needs a moment

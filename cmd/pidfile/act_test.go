@@ -287,6 +287,37 @@ func TestStopThenRun(t *testing.T) {
 	works(t, path)
 }
 
+// TestStopWhileItEnds: what runs has just ended, and its wrapper has not given the
+// file back yet. Stop waits for that instead of saying that nothing is proven.
+func TestStopWhileItEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	if !until(func() bool {
+		w := start(t, path, "sleep", "1000")
+		pid := w.command(t)
+		w.signal(t, unix.SIGSTOP)
+		stopped(t, true, w.Process.Pid)
+		kill(t, pid, unix.SIGKILL)
+		var stdout bytes.Buffer
+		c := exec.Command(binary, "stop", "--json", path)
+		c.Stdout = &stdout
+		stop := background(t, c)
+		eventually(t, "stop's end, or that it waits for the wrapper", func() bool { return blocked(path) > 0 || !alive(c.Process.Pid) })
+		w.signal(t, unix.SIGCONT)
+		code := stop.wait(t)
+		w.wait(t)
+		noFile(t, path)
+		if code == 4 && strings.Contains(stdout.String(), "has ended") { // too busy for this test
+			return false
+		}
+		if code != 0 || !strings.Contains(stdout.String(), `"result": "not running"`) {
+			t.Fatalf("stop: exit code %d: %s", code, &stdout)
+		}
+		return true
+	}) {
+		t.Error("stop never waits for the wrapper")
+	}
+}
+
 // TestStopProgress: a terminal shows who is waited for, and what comes.
 func TestStopProgress(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.pid")

@@ -108,18 +108,18 @@ func printFindings(dir string, found []finding) {
 		case f.Hint != "":
 			mark = "note"
 		}
-		fmt.Printf("%s  %s\n", mark, f.What)
+		fmt.Fprintf(&stdout, "%s  %s\n", mark, f.What)
 		if f.Hint != "" {
 			hints = append(hints, f.Hint)
 		}
 	}
 	for _, h := range hints {
-		fmt.Printf("      - %s\n", h)
+		fmt.Fprintf(&stdout, "      - %s\n", h)
 	}
 	if fine {
-		fmt.Printf("%s: fine\n", dir)
+		fmt.Fprintf(&stdout, "%s: fine\n", dir)
 	} else {
-		fmt.Printf("%s: not fine: see above for what to change\n", dir)
+		fmt.Fprintf(&stdout, "%s: not fine: see above for what to change\n", dir)
 	}
 }
 

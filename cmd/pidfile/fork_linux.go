@@ -58,9 +58,9 @@ func catch(pipe int, children bool) {
 	if after != 0 {
 		action.flags |= saRestorer
 	}
-	for _, sig := range passed {
-		var old sigaction
-		if setAction(sig, nil, &old) == 0 && old.handler != sigIgnore {
+	for i, sig := range passed {
+		before := &uncaught[i]
+		if setAction(sig, nil, before) == 0 && before.handler != sigIgnore {
 			setAction(sig, &action, nil)
 		}
 	}
@@ -81,11 +81,13 @@ func caughtSignals() (sigs [len(passed) + 1]syscall.Signal) {
 	return sigs
 }
 
-// uncatch restores the default for all signals that catch caught.
+// uncaught is what catch found, for uncatch.
+var uncaught [len(passed)]sigaction
+
+// uncatch undoes catch.
 func uncatch() {
-	for _, sig := range caughtSignals() {
-		if sig != 0 {
-			setAction(sig, &sigaction{}, nil)
-		}
+	for i, sig := range passed {
+		setAction(sig, &uncaught[i], nil)
 	}
+	setAction(unix.SIGCHLD, &sigaction{}, nil)
 }

@@ -184,7 +184,7 @@ func readNews(r io.Reader, told chan<- news) {
 func (l *launcher) running() error {
 	if !l.quiet {
 		s, _ := pidfile.Inspect(l.path)
-		fmt.Println(printable(fmt.Sprintf("%s: already running: %s", l.path, who(s))))
+		fmt.Fprintln(&stdout, printable(fmt.Sprintf("%s: already running: %s", l.path, who(s))))
 	}
 	if l.conflict != 0 {
 		return exit(l.conflict)
@@ -253,7 +253,7 @@ func (l *launcher) progress(pid int, ready *readySocket) *progress {
 
 func (l *launcher) started(pid int, took time.Duration) {
 	if !l.quiet {
-		fmt.Println(printable(fmt.Sprintf("%s: started, PID %d (ready after %v)", l.path, pid, took.Round(10*time.Millisecond))))
+		fmt.Fprintln(&stdout, printable(fmt.Sprintf("%s: started, PID %d (ready after %v)", l.path, pid, took.Round(10*time.Millisecond))))
 	}
 }
 

@@ -131,7 +131,7 @@ func printTable(all []pidfile.Status) {
 			state := row[0]
 			text = colours[all[i-1].State] + state + "\x1b[0m" + strings.TrimPrefix(text, state)
 		}
-		fmt.Println(text)
+		fmt.Fprintln(&stdout, text)
 	}
 }
 

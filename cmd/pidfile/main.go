@@ -40,6 +40,9 @@ func execute(args []string) int {
 	err := dispatch(args)
 	var code exit
 	switch {
+	case err == nil && stdout.err != nil:
+		complain(fmt.Errorf("standard output: %w", stdout.err))
+		return exitFailure
 	case err == nil:
 		return 0
 	case errors.As(err, &code):
@@ -81,6 +84,7 @@ yours under the temporary directory.`,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
+	root.SetOut(&stdout)
 	root.SetHelpCommand(helpCommand(root))
 	root.AddCommand(runCommand(), startCommand(), restartCommand(), reloadCommand(), statusCommand(), stopCommand(), signalCommand(), waitCommand(),
 		listCommand(), cleanCommand(), doctorCommand(), otherProcess(), versionCommand())
@@ -116,7 +120,7 @@ func versionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
-		Run:   func(*cobra.Command, []string) { fmt.Println("pidfile", version()) },
+		Run:   func(*cobra.Command, []string) { fmt.Fprintln(&stdout, "pidfile", version()) },
 	}
 }
 

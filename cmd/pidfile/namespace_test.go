@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // orphanage leaves 1,000 orphans to its parent, waits for it to reap them, and
@@ -74,6 +76,33 @@ func TestOrphans(t *testing.T) {
 		}
 		noFile(t, path)
 	})
+}
+
+// TestWaitAsPID1: a container that waits for the file can be stopped, though the
+// kernel spares PID 1.
+func TestWaitAsPID1(t *testing.T) {
+	if exec.Command("unshare", "--pid", "--fork", "true").Run() != nil {
+		t.Skip("SKIPPED: this user or machine has no PID namespaces")
+	}
+	holder := start(t, filepath.Join(t.TempDir(), "a.pid"), "sleep", "1000")
+	holder.command(t)
+	for _, flag := range []string{"--wait", "--timeout=1h"} {
+		c := exec.Command("unshare", "--pid", "--fork", binary, "run", "-q", flag, holder.path, "true")
+		w := background(t, c)
+		one := 0
+		eventually(t, "a waiting PID 1", func() bool {
+			if kids := childrenOf(c.Process.Pid); len(kids) == 1 {
+				one = kids[0]
+			}
+			return one > 0 && blocked(holder.path) > 0
+		})
+		if err := unix.Kill(one, unix.SIGTERM); err != nil {
+			t.Fatalf("%s: %v", flag, err)
+		}
+		if code := w.wait(t); code != 143 {
+			t.Errorf("%s: exit code %d, want 143", flag, code)
+		}
+	}
 }
 
 func runLine(t *testing.T, line []string) (string, int) {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -109,11 +110,14 @@ func isDir(name string) bool {
 
 // acquire takes the PID file, which starts COMMAND.
 func (r *runner) acquire(c pidfile.Config) (*pidfile.File, error) {
+	if !r.replace && !r.wait && (!r.timed || r.timeout == 0) {
+		return c.Acquire(r.path)
+	}
+	if os.Getpid() == 1 {
+		endBySignal()
+	}
 	if r.replace {
 		return r.displace(c)
-	}
-	if !r.wait && (!r.timed || r.timeout == 0) {
-		return c.Acquire(r.path)
 	}
 	ctx := context.Background()
 	if r.timed {
@@ -128,9 +132,18 @@ func (r *runner) acquire(c pidfile.Config) (*pidfile.File, error) {
 	return c.AcquireContext(ctx, r.path)
 }
 
-// settle is how long a holder's wrapper, or who else keeps its lock, may take
-// to give the file back once the holder has ended.
-const settle = 2 * time.Second
+// endBySignal makes the signals that end a process end us while there is no
+// COMMAND to pass them on to. The kernel spares PID 1 those that it does not
+// handle, pid_namespaces(7), and a container that waits could not be stopped.
+func endBySignal() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+	go func() {
+		if sig, ok := (<-c).(syscall.Signal); ok {
+			os.Exit(128 + int(sig))
+		}
+	}()
+}
 
 // displace stops whoever has the file until it is ours: also a program without a
 // lock that is not COMMAND, of whose file Acquire would only say that it takes it
@@ -151,16 +164,14 @@ func (r *runner) displace(c pidfile.Config) (*pidfile.File, error) {
 	var o outcome
 	for told, doubts := "", 0; ; told = o.Error {
 		if o = s.stop(r.path); o.code != 0 {
-			if doubts++; o.Error == told || doubts == 5 {
+			if doubts++; o.Error == told || doubts == 5 || justEnded(r.path) {
 				r.progress.End()
 				complain(&hinted{fmt.Errorf("%s: cannot be replaced: %s", r.path, strings.TrimPrefix(o.Error, r.path+": ")),
 					"'pidfile status --explain " + r.path + "' tells more"})
 				r.tell("unproven")
 				return nil, exit(r.conflict)
 			}
-			if !justEnded(r.path) {
-				continue // unless it changed under our eyes it is the same again
-			}
+			continue // unless it changed under our eyes it is the same again
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), settle)
 		f, err := c.AcquireContext(ctx, r.path)
@@ -169,13 +180,6 @@ func (r *runner) displace(c pidfile.Config) (*pidfile.File, error) {
 			return f, err
 		}
 	}
-}
-
-// justEnded reports whether path is locked, but he whom it names has ended: then
-// his wrapper may be about to take it away.
-func justEnded(path string) bool {
-	s, err := pidfile.Inspect(path)
-	return err == nil && s.State == pidfile.Running && s.Locked && s.Process == nil
 }
 
 // takeOver tells that the file of a live process is about to be replaced, since

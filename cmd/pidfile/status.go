@@ -93,14 +93,14 @@ func printStatus(s pidfile.Status, explain bool) {
 	if (s.State == pidfile.Unknown || s.State == pidfile.Running && s.Process == nil) && !explain {
 		line += ": " + strings.Join(s.Evidence, "; ")
 	}
-	fmt.Println(printable(line))
+	fmt.Fprintln(&stdout, printable(line))
 	if !explain {
 		return
 	}
 	openers, _ := pidfile.Openers(s.Path) // the evidence says what is wrong
 	for _, e := range s.Evidence {
 		if !named(e, openers) {
-			fmt.Println("  " + printable(e))
+			fmt.Fprintln(&stdout, "  "+printable(e))
 		}
 	}
 	printOpeners(s, openers)
@@ -130,7 +130,7 @@ func printOpeners(s pidfile.Status, openers []pidfile.Opener) {
 		case o.Holds:
 			role = "has the lock"
 		}
-		fmt.Printf("  PID %d, %s, %s: %s\n", p.PID, printable(cmp.Or(p.User, strconv.Itoa(p.UID))), role, commandLine(p, 60))
+		fmt.Fprintf(&stdout, "  PID %d, %s, %s: %s\n", p.PID, printable(cmp.Or(p.User, strconv.Itoa(p.UID))), role, commandLine(p, 60))
 	}
 }
 
@@ -143,7 +143,7 @@ func printJSON(v any) {
 		complain(err)
 		return
 	}
-	fmt.Print(escaped(text.String()))
+	fmt.Fprint(&stdout, escaped(text.String()))
 }
 
 // escaped escapes in JSON what package json leaves and a terminal may obey: DEL,

@@ -13,6 +13,19 @@ import (
 	"github.com/go-pidfile/pidfile"
 )
 
+// stdout is standard output; execute tells if something could not be written.
+var stdout results
+
+type results struct{ err error }
+
+func (r *results) Write(p []byte) (int, error) {
+	n, err := os.Stdout.Write(p)
+	if r.err == nil {
+		r.err = err
+	}
+	return n, err
+}
+
 // A hinted error knows what helps.
 type hinted struct {
 	err  error

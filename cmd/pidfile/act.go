@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/proc"
 	"github.com/spf13/cobra"
 )
 
@@ -201,11 +202,15 @@ func (s *stopper) stop(path string) outcome {
 // to give the file back once the holder has ended.
 const settle = 2 * time.Second
 
-// justEnded reports whether path is locked, but he whom it names has ended: then
-// his wrapper may be about to take it away.
+// justEnded reports whether path is locked, but he whom it names has ended and is
+// not reaped: then his wrapper may be about to take the file away.
 func justEnded(path string) bool {
 	s, err := pidfile.Inspect(path)
-	return err == nil && s.State == pidfile.Running && s.Locked && s.Process == nil
+	if err != nil || s.State != pidfile.Running || !s.Locked || s.Process != nil {
+		return false
+	}
+	named, err := proc.Lookup(s.PID)
+	return err == nil && named.Zombie()
 }
 
 // aftermath waits until what PID pid held is free, for its wrapper needs a moment

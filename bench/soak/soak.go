@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/go-pidfile/pidfile"
@@ -49,6 +50,7 @@ func (s *soak) run() (*record.Soak, error) {
 		return nil, err
 	}
 	defer s.dismiss()
+	makeThreads(maxPaths*maxWaiters + 2*maxPaths)
 	s.began = time.Now()
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() { s.sampleEach(time.Second, stop); close(stopped) }()
@@ -59,6 +61,27 @@ func (s *soak) run() (*record.Soak, error) {
 		return nil, err
 	}
 	return s.result(), nil
+}
+
+// makeThreads makes n threads. The Go runtime keeps all that it ever needed at
+// once, some 25 KiB each; and how many that are is chance: whoever is in a system
+// call while the machine has other work needs one. Without this, each new record
+// looks like growth.
+func makeThreads(n int) {
+	var up, down sync.WaitGroup
+	over := make(chan struct{})
+	up.Add(n)
+	for range n {
+		down.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			up.Done()
+			<-over
+		})
+	}
+	up.Wait()
+	close(over)
+	down.Wait()
 }
 
 // paths is the folder of the PID files.
@@ -78,7 +101,7 @@ func (s *soak) storms() error {
 	base := runtime.NumGoroutine()
 	for n := 0; time.Since(s.began) < s.length || n < (warmRounds+1)*steps; n++ {
 		size := min(1<<(n%steps), maxPaths)
-		if err := s.oneStorm(n, size, min(size, 8)); err != nil {
+		if err := s.oneStorm(n, size, min(size, maxWaiters)); err != nil {
 			return fmt.Errorf("storm %d: %w", n, err)
 		}
 		if err := s.tidy(n, size); err != nil {

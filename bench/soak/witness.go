@@ -18,6 +18,7 @@ type witness struct {
 
 const (
 	maxPaths     = 64
+	maxWaiters   = 8 // for each
 	maxProcesses = 1 << 16
 	overlapWord  = maxPaths
 	killedWords  = maxPaths + 1

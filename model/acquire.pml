@@ -808,9 +808,7 @@ inline start() {
 	alive[mypid] = 1;
 	printf("%d: starts as PID %d\n", me, mypid);
 	if
-#ifndef FAIR
-	:: true		/* the clocks cannot tell that it is younger than a text with its PID */
-#endif
+	:: printf("%d: cannot be told from who had the PID before\n", me)
 	:: true ->
 		x = 1;
 		do

@@ -1,7 +1,8 @@
-/* Breaks nobody_elses: who unlocks before it unlinks removes the file of
- * the one that has taken it in between. */
+/* Breaks nobody_elses: who unlocks before it unlinks lets another one take the
+ * file in between, and then removes the other's. (The PID in it is that of a
+ * process that has ended: one that lives is respected, lock or no lock.) */
 #define UNLOCK_FIRST
 #define USERS 2
-#define ROUNDS 2
+#define RECORDS 1
 #define ONLY P_nobody_elses
 #include "acquire.pml"

@@ -1,6 +1,6 @@
-/* Breaks nobody_elses: who unlocks before it unlinks lets another one take the
- * file in between, and then removes the other's. (The PID in it is that of a
- * process that has ended: one that lives is respected, lock or no lock.) */
+/* Breaks nobody_elses: who unlocks before it unlinks removes the file of
+ * the one that has taken the path in between. (A text that names the living
+ * process would still keep most out; so it names one that has ended.) */
 #define UNLOCK_FIRST
 #define USERS 2
 #define RECORDS 1

@@ -184,12 +184,8 @@ func (h *Hold) settle(fd int, write bool, o *Options) (refusal, error) {
 	if err != nil {
 		return refusal{}, h.pathError("fstat", err)
 	}
-	there, err := h.name.stat()
-	if err == unix.ENOENT || err == nil && there.id != mine.id && !broken("compare") {
-		return refusal{}, errAgain
-	}
-	if err != nil {
-		return refusal{}, h.pathError("lstat", err)
+	if err := h.names(mine.id); err != nil {
+		return refusal{}, err
 	}
 	pid, err := readPID(fd)
 	if err != nil {
@@ -216,9 +212,9 @@ func (h *Hold) settle(fd int, write bool, o *Options) (refusal, error) {
 }
 
 // replace takes the place of the left-over fd, whose lock we hold: so nobody
-// else can remove it.
+// else who looks at locks can remove it.
 func (h *Hold) replace(fd int, write bool, old meta, o *Options) error {
-	gone, err := h.reborn(o)
+	gone, err := h.reborn(old, o)
 	if gone && err == errNoBirth {
 		return h.create(o)
 	}
@@ -228,12 +224,32 @@ func (h *Hold) replace(fd int, write bool, old meta, o *Options) error {
 	if !write {
 		return h.pathError("open", &because{unix.EACCES, "the file is a left-over that we may neither write nor remove: its owner or root can"})
 	}
+	if old.links != 1 {
+		return h.pathError("open", &because{unix.EMLINK, "the file is a left-over with other names (hard links), whose text it is too: remove this name"})
+	}
+	if err := h.names(old.id); err != nil {
+		return err
+	}
 	return h.inPlace(fd, old, o)
+}
+
+// names reports errAgain if the path does not name the file id now. To tell who
+// a process is takes a while, in which a hand may have removed the file and
+// somebody have started: so this comes directly before what cannot be undone.
+func (h *Hold) names(id ID) error {
+	there, err := h.name.stat()
+	switch {
+	case err == unix.ENOENT || err == nil && there.id != id && !broken("compare"):
+		return errAgain
+	case err != nil:
+		return h.pathError("lstat", err)
+	}
+	return nil
 }
 
 // reborn removes the left-over and gives birth to a file in its place. What may
 // fail is done first, so that a failure leaves the left-over as it was.
-func (h *Hold) reborn(o *Options) (gone bool, err error) {
+func (h *Hold) reborn(old meta, o *Options) (gone bool, err error) {
 	fd, st, err := h.unborn(o)
 	if err != nil {
 		return false, err
@@ -244,6 +260,10 @@ func (h *Hold) reborn(o *Options) (gone bool, err error) {
 		return false, h.pathError("write", err)
 	}
 	st.size = int64(h.n)
+	if err := h.names(old.id); err != nil {
+		closeFD(fd)
+		return false, err
+	}
 	// A crash in Record leaves both names. The spare one goes first, while the
 	// lock on the left-over still guards it.
 	_ = unix.Unlink(spare(h.Path()))
@@ -585,6 +605,10 @@ func (h *Hold) record(pid int) error {
 		_ = next.Release()
 		return h.pathError("record", err)
 	}
+	if err := h.Check(); err != nil { // all this took a while
+		_ = next.Release()
+		return err
+	}
 	if err := retry("rename", func() error { return unix.Rename(next.Path(), h.Path()) }); err != nil {
 		_ = next.Release()
 		return h.pathError("rename", err)
@@ -621,13 +645,19 @@ func spare(path string) string {
 }
 
 // Renew publishes a held file again after its path lost it: another file with
-// the same text, born locked. ErrChanged if the path is taken.
+// the same text, born locked. One that was merely emptied gets its text again.
+// ErrChanged if the path is taken, or the text is another's.
 func (h *Hold) Renew() error { return h.guarded("restore", h.renew) }
 
 func (h *Hold) renew() error {
 	err := h.Check()
 	if err != ErrChanged {
 		return err
+	}
+	if emptied, err := h.emptied(); err != nil {
+		return err
+	} else if emptied { // in place: who inherited the lock has it on this file
+		return (Birth{FD: h.fd, name: h.name}).finish(h.text[:h.n])
 	}
 	next := Hold{name: h.name, fd: -1, mode: h.mode}
 	if err := next.birth(&Options{PID: h.PID(), Mode: h.mode}); err != nil {
@@ -639,6 +669,23 @@ func (h *Hold) renew() error {
 	h.keep(h.fd)
 	h.fd, h.id, h.born = next.fd, next.id, next.born
 	return nil
+}
+
+// emptied reports whether the path names the held file and that has no text: then
+// it is nobody else's, who would have written something.
+func (h *Hold) emptied() (bool, error) {
+	st, err := fstat(h.fd)
+	if err != nil {
+		return false, h.pathError("fstat", err)
+	}
+	if st.size > 0 {
+		return false, nil
+	}
+	err = h.names(h.id)
+	if err == errAgain {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // keep adds a locked descriptor to those that are given back with the file.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"runtime"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -203,15 +204,21 @@ func Remove(path string, stale func(View) error) error {
 	if err != nil {
 		return err
 	}
-	var there unix.Stat_t
-	err = retry("lstat", func() error {
-		return unix.Fstatat(dir, filepath.Base(path), &there, unix.AT_SYMLINK_NOFOLLOW)
-	})
-	switch {
-	case err == unix.ENOENT, err == nil && (ID{uint64(there.Dev), uint64(there.Ino)}) != v.ID:
-		return h.pathError("clean", ErrHeld) // replaced: somebody has started
-	case err != nil:
-		return h.pathError("lstat", err)
+	names := func() error {
+		var there unix.Stat_t
+		err := retry("lstat", func() error {
+			return unix.Fstatat(dir, filepath.Base(path), &there, unix.AT_SYMLINK_NOFOLLOW)
+		})
+		switch {
+		case err == unix.ENOENT, err == nil && (ID{uint64(there.Dev), uint64(there.Ino)}) != v.ID:
+			return h.pathError("clean", ErrHeld) // replaced: somebody has started
+		case err != nil:
+			return h.pathError("lstat", err)
+		}
+		return nil
+	}
+	if err := names(); err != nil {
+		return err
 	}
 	held, _, err := marked(fd)
 	switch {
@@ -225,6 +232,9 @@ func Remove(path string, stale func(View) error) error {
 	if err := stale(v); err != nil {
 		return err
 	}
+	if err := names(); err != nil { // to judge took a while
+		return err
+	}
 	// A crash in Record leaves both; this first: see reborn.
 	_ = unix.Unlinkat(dir, filepath.Base(spare(path)), 0)
 	err = retry("unlink", func() error { return unix.Unlinkat(dir, filepath.Base(path), 0) })
@@ -233,6 +243,19 @@ func Remove(path string, stale func(View) error) error {
 	}
 	return nil
 }
+
+// A freeing is one goroutine that waits, on behalf of all who do, until nobody
+// has a file locked. It stays in the kernel when they have gone: harmless, but it
+// costs a thread and a descriptor, so there is one for a file.
+type freeing struct {
+	done chan struct{} // closed: err is set
+	err  error
+}
+
+var freeings = struct {
+	sync.Mutex
+	m map[ID]*freeing
+}{m: map[ID]*freeing{}}
 
 // WaitFree blocks until nobody has the file that is at path now locked, or ctx
 // is done. It takes a shared lock for an instant at the end.
@@ -245,20 +268,42 @@ func WaitFree(ctx context.Context, path string) error {
 		}
 		return err
 	}
-	done := make(chan error, 1)
-	go func() { // left blocked in the kernel if ctx ends first: harmless
-		defer closeFD(fd)
-		err := flock(fd, unix.LOCK_SH)
-		if err == nil {
-			_ = flock(fd, unix.LOCK_UN)
-			err = waitMark(fd, false)
-		}
-		done <- err
-	}()
+	st, err := fstat(fd)
+	if err != nil {
+		closeFD(fd)
+		return h.pathError("fstat", err)
+	}
+	f := awaitFree(fd, st.id)
 	select {
-	case err := <-done:
-		return err
+	case <-f.done:
+		return f.err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// awaitFree returns the freeing of the file id, and uses up fd, which has it open.
+func awaitFree(fd int, id ID) *freeing {
+	freeings.Lock()
+	defer freeings.Unlock()
+	f := freeings.m[id]
+	if f != nil {
+		closeFD(fd)
+		return f
+	}
+	f = &freeing{done: make(chan struct{})}
+	freeings.m[id] = f // the open descriptor keeps the inode's number from reuse
+	go func() {
+		f.err = flock(fd, unix.LOCK_SH)
+		if f.err == nil {
+			_ = flock(fd, unix.LOCK_UN)
+			f.err = waitMark(fd, false)
+		}
+		freeings.Lock()
+		delete(freeings.m, id)
+		freeings.Unlock()
+		closeFD(fd)
+		close(f.done)
+	}()
+	return f
 }

@@ -720,3 +720,43 @@ func cpuOf(t testing.TB, pid int) (sum time.Duration) {
 	}
 	return sum
 }
+
+// TestWaitFreeLeavesOne: however many have waited until a file is free, and gone,
+// one thread and one descriptor are left for it, and end with the holder.
+func TestWaitFreeLeavesOne(t *testing.T) {
+	checkLeaks(t)
+	path := filepath.Join(t.TempDir(), "a.pid")
+	var h Hold
+	h.Prepare(path)
+	if r, err := h.Acquire(&Options{PID: 7, Mode: 0o644}); err != nil || r.Held {
+		t.Fatal(r, err)
+	}
+	fds := openFDs(t)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 500 {
+		if err := WaitFree(gone, path); err != context.Canceled {
+			t.Fatal(err)
+		}
+	}
+	if now := openFDs(t); now > fds+1 {
+		t.Errorf("%d descriptors before, %d after", fds, now)
+	}
+	done := make(chan error)
+	for range 10 {
+		go func() { done <- WaitFree(t.Context(), path) }()
+	}
+	select {
+	case err := <-done:
+		t.Fatalf("free while it is held: %v", err)
+	case <-time.After(10 * time.Millisecond): // as long as anybody could look
+	}
+	if err := h.Release(); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}

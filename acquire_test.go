@@ -796,6 +796,12 @@ func TestAcquireContextAlreadyDone(t *testing.T) {
 		t.Errorf("the path is free: %v", err)
 	}
 	absent(t, path)
+	write(t, path, "1\n")
+	_, err = pidfile.AcquireContext(ctx, path)
+	if !errors.Is(err, context.Canceled) || errors.Is(err, pidfile.ErrAlreadyRunning) {
+		t.Errorf("the path has a left-over: %v", err)
+	}
+	must(t, os.Remove(path))
 	h := start(t, "acquire", path).says("ok")
 	_, err = pidfile.AcquireContext(ctx, path)
 	refused(t, err, path, h.pid(), true)

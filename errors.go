@@ -42,13 +42,19 @@ type AlreadyRunningError struct {
 	// a live process of the same program: one that writes PID files without
 	// locking them, as python-pidfile does.
 	Locked bool
+
+	clean bool // what was refused is Clean, not Acquire
 }
 
 func (e *AlreadyRunningError) Error() string {
-	if e.PID == 0 {
-		return fmt.Sprintf("acquire %s: already running: a process that left no PID", e.Path)
+	op, who := "acquire", "a process that left no PID"
+	if e.clean {
+		op = "clean"
 	}
-	return fmt.Sprintf("acquire %s: already running: PID %d", e.Path, e.PID)
+	if e.PID != 0 {
+		who = fmt.Sprintf("PID %d", e.PID)
+	}
+	return fmt.Sprintf("%s %s: already running: %s", op, e.Path, who)
 }
 
 // Is reports whether target is ErrAlreadyRunning.

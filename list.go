@@ -121,7 +121,7 @@ func Clean(path string) error {
 	return err
 }
 
-// running is the error for a file that somebody has.
+// running is Clean's error for a file that somebody has.
 func (j *judgement) running() error {
-	return &AlreadyRunningError{Path: j.path, PID: j.view.PID, Locked: j.locked}
+	return &AlreadyRunningError{Path: j.path, PID: j.view.PID, Locked: j.locked, clean: true}
 }

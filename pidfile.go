@@ -72,7 +72,8 @@ func Do(ctx context.Context, path string, fn func(context.Context) error) error 
 // zombie nor ourselves, that existed when the file was written and is the same
 // program: the same argv[0] or the same executable. This is how python-pidfile
 // and programs like it are respected. Everything else in the file (a dead PID,
-// another program's, ours, garbage) is a left-over, and is replaced.
+// another program's, ours, garbage, a PID of which /proc tells us nothing, as
+// with hidepid or in a chroot without it) is a left-over, and is replaced.
 //
 // Other errors are *fs.PathError: a missing directory, no permission, a full
 // disk, a file system without locks, or a path that names no regular file
@@ -80,7 +81,8 @@ func Do(ctx context.Context, path string, fn func(context.Context) error) error 
 //
 // Acquire does not wait for a holder. When the file is locked by somebody who
 // left no mark of this package, it looks again for up to 50 ms (500 ms if the file
-// names a dead process), since that may be a start that just clears a left-over. It may be called by any goroutine.
+// names a dead process), since that may be a start that just clears a left-over. It
+// may be called by any goroutine.
 //
 // The lock ends with Release or with the process. A File that its owner forgot
 // keeps it: no finalizer takes it away. A child process does not inherit the
@@ -119,7 +121,7 @@ func (c Config) AcquireContext(ctx context.Context, path string) (*File, error) 
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
-		if r := lock.Peek(f.path); r.Held {
+		if r := lock.Peek(f.path, c.respects); r.Held {
 			return nil, f.gaveUp(r, err)
 		}
 		return nil, fmt.Errorf("acquire %s: %w", f.path, err)
@@ -127,7 +129,7 @@ func (c Config) AcquireContext(ctx context.Context, path string) (*File, error) 
 	err = f.hold.Wait(ctx, &f.opts)
 	if err != nil {
 		if err == ctx.Err() {
-			err = f.gaveUp(lock.Peek(f.path), err)
+			err = f.gaveUp(lock.Peek(f.path, c.respects), err)
 		}
 		return nil, err
 	}
@@ -220,6 +222,11 @@ func (c Config) running(pid int, written time.Time) bool {
 	return false
 }
 
+// respects is running for who takes nothing over.
+func (c Config) respects(pid int, written time.Time) bool {
+	return Config{Command: c.Command}.running(pid, written)
+}
+
 // program is the one that "the same program" means.
 func (c Config) program() proc.Program {
 	if len(c.Command) == 0 {
@@ -258,8 +265,9 @@ func (f *File) PID() int {
 // the work. Readers see the old or the new PID, never a mixture: a second file,
 // born locked, is renamed over the first. (Where the file could not be born
 // locked, it is written in place.) The errors are ErrLost if the file is no
-// longer ours, fs.ErrClosed after Release, or what prevented the writing; the
-// old PID then stays. SetPID does not block.
+// longer ours, fs.ErrClosed after Release, or what prevented the writing, such as
+// ENAMETOOLONG for a file whose name leaves no room for the six characters that
+// the second one has more; the old PID then stays. SetPID does not block.
 func (f *File) SetPID(pid int) error {
 	if pid <= 0 || pid > lock.MaxPID {
 		return &fs.PathError{Op: "record", Path: f.path, Err: fmt.Errorf("invalid PID %d", pid)}
@@ -277,7 +285,7 @@ func (f *File) SetPID(pid int) error {
 }
 
 // Restore publishes the file again after it was removed: with the same PID,
-// born locked. It returns nil if that was done or if the file was not lost at
+// born locked. One that was merely emptied gets its text again. It returns nil if that was done or if the file was not lost at
 // all, ErrLost if the path names another file now or ours was overwritten,
 // and fs.ErrClosed after Release. Lost afterwards returns a new channel.
 func (f *File) Restore() error {

@@ -23,7 +23,18 @@ type Process struct {
 }
 
 // An ExitStatus is how a process ended.
-type ExitStatus = proc.ExitStatus
+type ExitStatus struct {
+	Code   int            // its exit code, -1 if a signal ended it
+	Signal syscall.Signal // the signal that ended it, 0 if none did
+}
+
+// String returns "exit status 3" or "signal: terminated".
+func (s *ExitStatus) String() string {
+	if s.Signal != 0 {
+		return fmt.Sprintf("signal: %v", s.Signal)
+	}
+	return fmt.Sprintf("exit status %d", s.Code)
+}
 
 // Find pins the process that holds the PID file at path, and proves that it
 // does: first the process, by pidfd_open(2), then the proof, so that its PID
@@ -34,14 +45,17 @@ type ExitStatus = proc.ExitStatus
 //     (then ErrMalformed too, if its text is no PID);
 //   - ErrUnproven, with the evidence in the text, if somebody may have it, but
 //     it is not proven that the named process does (a descendant holds the
-//     lock, or a process that is not visible from here, or it cannot be told);
-//     if the process is the calling one; or if the file is not to be trusted.
+//     lock, or a process that is not visible from here, or it cannot be told:
+//     then also what the system said, such as fs.ErrPermission); if the process
+//     is the calling one; or if the file is not to be trusted.
 //
 // To be trusted, the file must belong to root, to us or to the process's user,
-// and so must its directory; others may write neither the file nor, unless it
-// has the sticky bit, the directory; and the file has one name only (no hard
-// links). A file that is not locked must not be writable by a group either, but
-// root's. PID 1 must be proven by the lock: too many broken files say 1.
+// and so must its directory and all those above; others may write neither the
+// file nor, unless they have the sticky bit, these directories; and the file has
+// one name only (no hard links). If the file is not locked, neither it nor its
+// directory may be writable by a group, but root's and the process's own, or by
+// whom an access control list names. PID 1 must be proven by the lock: too many
+// broken files say 1.
 //
 // In a PID namespace other than the machine's first, where /proc/locks does not
 // show the flock(2) locks of others, Find takes a shared lock for an instant
@@ -130,36 +144,64 @@ func (j *judgement) distrust() string {
 		return fmt.Sprintf("the file belongs to UID %d, who is neither root, nor us, nor the process's user", v.UID)
 	case v.Mode&0o002 != 0:
 		return fmt.Sprintf("everybody may write the file (mode %04o)", v.Mode)
-	case v.Mode&0o020 != 0 && v.GID != 0 && !j.proven:
-		return fmt.Sprintf("group %d may write the file (mode %04o), which is not locked", v.GID, v.Mode)
+	case !j.proven && j.othersWrite(j.path, v.Mode, v.GID):
+		return fmt.Sprintf("group %d, or whom its access control list names, may write the file (mode %04o), which is not locked", v.GID, v.Mode)
 	case v.Links != 1:
 		return fmt.Sprintf("the file has %d names (hard links)", v.Links)
 	}
-	dir := filepath.Dir(j.path)
-	mode, uid, err := lock.Dir(j.path)
-	switch {
-	case err != nil:
-		return fmt.Sprintf("its directory cannot be examined: %v", err)
-	case !trusted(uid):
-		return fmt.Sprintf("the directory %s belongs to UID %d, who is neither root, nor us, nor the process's user", dir, uid)
-	case mode&0o002 != 0 && mode&0o1000 == 0:
-		return fmt.Sprintf("everybody may write the directory %s, which has no sticky bit", dir)
+	own := filepath.Dir(j.path)
+	for dir := own; ; dir = filepath.Dir(dir) {
+		mode, uid, gid, err := lock.Dir(dir)
+		sticky := mode&0o1000 != 0
+		if dir != own && uid == nobody {
+			uid = 0
+		}
+		switch {
+		case err != nil:
+			return fmt.Sprintf("its directory cannot be examined: %v", err)
+		case !trusted(uid):
+			return fmt.Sprintf("the directory %s belongs to UID %d, who is neither root, nor us, nor the process's user", dir, uid)
+		case mode&0o002 != 0 && !sticky:
+			return fmt.Sprintf("everybody may write the directory %s, which has no sticky bit", dir)
+		case dir == own && !j.proven && !sticky && j.othersWrite(dir, mode, gid):
+			return fmt.Sprintf("group %d, or whom its access control list names, may write the directory %s, and the file is not locked", gid, dir)
+		}
+		if dir == filepath.Dir(dir) {
+			return ""
+		}
 	}
-	return ""
+}
+
+// nobody is who owns what belongs to a user whom our user namespace does not know,
+// user_namespaces(7): root outside, as a rule.
+const nobody = 65534
+
+// othersWrite reports whether what is at path may be written by a group that is
+// neither root's nor the process's own. With an access control list the bits of
+// the group are what the list allows to anybody, acl(5).
+func (j *judgement) othersWrite(path string, mode uint32, gid int) bool {
+	return mode&0o020 != 0 && (gid != 0 && gid != j.info.GID || lock.HasACL(path))
 }
 
 // refuse is the error of an op that does nothing, with the evidence.
 func (j *judgement) refuse(op string, why error) error {
-	return &fs.PathError{Op: op, Path: j.path, Err: &evidenceError{why, j.evidence}}
+	causes := []error{why}
+	if j.cause != nil {
+		causes = append(causes, j.cause)
+	}
+	return &fs.PathError{Op: op, Path: j.path, Err: &evidenceError{causes, j.evidence}}
 }
 
+// An evidenceError says why, and is also what caused that.
 type evidenceError struct {
-	why      error
+	causes   []error
 	evidence []string
 }
 
-func (e *evidenceError) Error() string { return e.why.Error() + ": " + strings.Join(e.evidence, "; ") }
-func (e *evidenceError) Unwrap() error { return e.why }
+func (e *evidenceError) Error() string {
+	return e.causes[0].Error() + ": " + strings.Join(e.evidence, "; ")
+}
+func (e *evidenceError) Unwrap() []error { return e.causes }
 
 // PID returns the PID that the process has, or had.
 func (p *Process) PID() int { return p.handle.PID() }
@@ -195,14 +237,16 @@ func (p *Process) Wait(ctx context.Context) (*ExitStatus, error) {
 	if err != nil {
 		return nil, p.wrap("wait", err)
 	}
-	return status, nil
+	return (*ExitStatus)(status), nil
 }
 
 // Stop asks the process to end with TERM (and CONT, for it may be stopped), and
 // kills it with KILL if it has not ended after grace; a grace of 0 kills at
 // once. It blocks until the process has ended or ctx is done: then its error
 // matches ctx.Err(), and the process may still run. If ctx is done already,
-// nothing is sent. Like a supervisor, Stop says nothing about a successor that
+// nothing is sent. A process that sleeps in the kernel beyond the reach of signals
+// (on a dead network file system, say) outlives KILL, so ctx should have an end.
+// Like a supervisor, Stop says nothing about a successor that
 // takes the file afterwards: ask Inspect.
 func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 	if p.handle.Ended() {
@@ -241,5 +285,6 @@ func ended(err error) error {
 	return err
 }
 
-// Close releases the process, which runs on. A second call returns an error.
+// Close releases the process, which runs on. What is called after it returns an
+// error that matches fs.ErrClosed.
 func (p *Process) Close() error { return p.handle.Close() }

@@ -566,3 +566,40 @@ func TestStopWithoutDescriptors(t *testing.T) {
 		t.Error("killed at once in spite of an hour's grace")
 	}
 }
+
+func TestStopAfterClose(t *testing.T) {
+	c := cat(t)
+	p := found(t, c.pid())
+	must(t, p.Close())
+	if err := p.Stop(t.Context(), 0); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("error %v, want os.ErrClosed", err)
+	}
+	if err := p.Signal(unix.SIGTERM); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("error %v, want os.ErrClosed", err)
+	}
+	if !isAlive(c.pid()) {
+		t.Error("it was signalled")
+	}
+}
+
+// What cannot be looked at is not proven, and the error is also what the system
+// said.
+func TestFindTellsCause(t *testing.T) {
+	link := tempPath(t)
+	must(t, os.Symlink("nowhere", link))
+	for path, want := range map[string]error{
+		link:                       unix.ELOOP,
+		t.TempDir():                unix.EISDIR,
+		link + ".pid/no directory": nil, // an absent file
+	} {
+		_, err := pidfile.Find(path)
+		if want == nil {
+			want = pidfile.ErrNotRunning
+		} else if !errors.Is(err, pidfile.ErrUnproven) {
+			t.Errorf("%s: %v is not ErrUnproven", path, err)
+		}
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", path, err, want)
+		}
+	}
+}

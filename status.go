@@ -92,8 +92,8 @@ type ProcessInfo struct {
 // In a PID namespace other than the machine's first (in a container), the kernel
 // does not show the flock(2) locks of others; those of this package's holders it
 // does. There a file that nobody seems to have is Stale only if its file system
-// is the container's own, an overlay or a tmpfs, and Unknown if others may have
-// it, too. Clean, Find and Acquire, which take a lock, are sure in any case.
+// is provably the container's own, a tmpfs, and Unknown if others may have it,
+// too. Clean, Find and Acquire, which take a lock, are sure in any case.
 //
 // Outside Linux it takes a shared lock for an instant, and cannot tell who a
 // process is: what is locked is Running, what is not and names a PID is Unknown.
@@ -111,6 +111,7 @@ type judgement struct {
 	proven   bool       // the lock proves that info is the holder
 	hidden   bool       // there may be locks that we cannot see
 	unseen   bool       // Unknown only because of these
+	cause    error      // what the system said, if the file could not be looked at
 	info     *proc.Info // the holder, nil if it is not known
 	evidence []string
 }
@@ -196,12 +197,12 @@ func (j *judgement) look(c care, last bool) (doubtful bool, err error) {
 		j.say("there is no such file")
 		return false, nil
 	case err != nil:
-		j.state = Unknown
+		j.state, j.cause = Unknown, bare(err)
 		j.say("it cannot be looked at: %v", bare(err))
 		return false, err
 	}
 	if j.view.Denied != nil {
-		j.state = Unknown
+		j.state, j.cause = Unknown, bare(j.view.Denied)
 		j.say("the file cannot be read: %v", bare(j.view.Denied))
 		return false, nil
 	}
@@ -384,7 +385,7 @@ func (j *judgement) sayNamed() {
 	switch i, err := proc.Lookup(pid); {
 	case pid == 0 && j.view.Empty:
 		j.say("the file is empty")
-	case pid == 0 && j.view.Minus:
+	case pid == 0 && j.view.Minus != 0:
 		j.say("the first line of the file is no PID, but one with a minus sign, as postgres --single writes it")
 	case pid == 0:
 		j.say("the first line of the file is no PID")
@@ -415,6 +416,7 @@ func (j *judgement) judgeUnlocked() {
 	j.state = Stale
 	if pid == 0 {
 		j.sayNamed()
+		j.judgeMinus()
 		return
 	}
 	i, err := proc.Lookup(pid)
@@ -433,6 +435,18 @@ func (j *judgement) judgeUnlocked() {
 	}
 	if j.view.Blind && j.state == Stale {
 		j.state = Unknown
+	}
+}
+
+// judgeMinus judges a file that has a PID behind a minus sign: a start replaces
+// it, but it is no left-over while its writer lives.
+func (j *judgement) judgeMinus() {
+	i, err := proc.Lookup(j.view.Minus)
+	switch {
+	case i.PID <= 1 || err == proc.ErrGone || i.Zombie(): // 1 is too often no PID at all
+	case err != nil || i.Hidden || proc.ReadClock().Judge(i.Start, j.view.Written) <= proc.Unclear:
+		j.state = Unknown
+		j.say("%s is alive and may have written it", name(&i))
 	}
 }
 

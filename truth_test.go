@@ -5,6 +5,7 @@ package pidfile_test
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -819,8 +820,8 @@ func truths() []truth {
 			state: stale, find: notRunning, clean: ok, start: ok,
 			says: []string{notLocked, "this container's own"}},
 		{name: "in a namespace, dead PID on an overlay", scene: furnished("overlay", "4194304\n"),
-			state: stale, find: notRunning, clean: ok, start: ok,
-			says: []string{notLocked, "this container's own"}},
+			state: unknown, find: notRunning, clean: ok, start: ok,
+			says: []string{notLocked, "cannot be seen from here", "nobody has it"}},
 		// flock(1) locks a descriptor of the shell's, and ends.
 		{name: "in a namespace, a shell's lock and PID", scene: shellIn(`exec 9>"$1"; flock 9; echo $$ >&9; touch -d "1 minute ago" "$1"`),
 			state: running, locked: true, who: true, find: ok, stop: "-", clean: isRunning, start: isRunning,
@@ -873,9 +874,46 @@ func truths() []truth {
 			says: []string{"everybody may write the file (mode 0666)"}},
 		{name: "a group may write the file, which is not locked", scene: group(nobody),
 			state: running, who: true, find: unproven, clean: isRunning, start: ok,
-			says: []string{"group 65534 may write the file"}},
+			says: []string{"group 65534, or whom its access control list names, may write the file"}},
 		{name: "root's group may write the file", scene: group(0),
 			state: running, who: true, find: ok, clean: isRunning, start: ok},
+		{name: "the process's own group may write the file", scene: ownGroup(func(t *testing.T, path string) {
+			must(t, os.Chown(path, 0, somebody))
+			must(t, os.Chmod(path, 0o664))
+		}), state: running, who: true, find: ok, clean: isRunning, start: ok},
+		{name: "the process's own group may write the directory", scene: ownGroup(func(t *testing.T, path string) {
+			must(t, os.Chown(filepath.Dir(path), 0, somebody))
+			must(t, os.Chmod(filepath.Dir(path), 0o775))
+		}), state: running, who: true, find: ok, clean: isRunning, start: ok},
+		{name: "an access control list lets somebody write the file", scene: accessList(func(path string) string { return path }),
+			state: running, who: true, find: unproven, clean: isRunning, start: ok,
+			says: []string{"access control list"}},
+		{name: "an access control list lets somebody write the directory", scene: accessList(filepath.Dir),
+			state: running, who: true, find: unproven, clean: isRunning, start: ok,
+			says: []string{"access control list", "may write the directory"}},
+		{name: "a group may write the directory, and the file is not locked", scene: func(t *testing.T) scene {
+			s := group(0)(t)
+			s.alive = []int{s.holder}
+			must(t, os.Chown(filepath.Dir(s.path), 0, nobody))
+			must(t, os.Chmod(filepath.Dir(s.path), 0o775))
+			return s
+		}, state: running, who: true, find: unproven, clean: isRunning, start: ok,
+			says: []string{"group 65534", "may write the directory", "not locked"}},
+		{name: "a group may write the directory, and the file is locked", scene: held(func(t *testing.T, path string) {
+			needRoot(t)
+			must(t, os.Chown(filepath.Dir(path), 0, nobody))
+			must(t, os.Chmod(filepath.Dir(path), 0o775))
+		}), state: running, locked: true, who: true, find: ok, stop: "-", clean: isRunning, start: isRunning},
+		{name: "a user's directory above", scene: func(t *testing.T) scene {
+			needRoot(t)
+			above := publicDir(t)
+			must(t, os.Mkdir(filepath.Join(above, "run"), 0o755))
+			path := filepath.Join(above, "run", "a.pid")
+			h := start(t, "acquire", path).says("ok")
+			must(t, os.Chown(above, somebody, somebody))
+			return scene{path: path, holder: h.pid(), alive: []int{h.pid()}}
+		}, state: running, locked: true, who: true, find: unproven, clean: isRunning, start: isRunning,
+			says: []string{"the directory", "belongs to UID 65533"}},
 		{name: "everybody may write the directory", scene: held(func(t *testing.T, path string) {
 			must(t, os.Chmod(filepath.Dir(path), 0o777))
 		}),
@@ -951,6 +989,23 @@ func truths() []truth {
 			t.Cleanup(func() { l.Close() })
 			return scene{path: path}
 		}, state: unknown, error: "EINVAL", find: unproven, clean: "EINVAL", start: "EINVAL", says: []string{"socket"}},
+	}
+	for name, written := range map[string]struct {
+		before time.Duration
+		state  pidfile.State
+		clean  string
+	}{
+		"while it lives": {0, unknown, unproven},
+		"before it was":  {time.Hour, stale, ok},
+	} {
+		all = append(all, truth{name: "postgres --single's PID, " + name, scene: func(t *testing.T) scene {
+			path, c := tempPath(t), cat(t)
+			write(t, path, fmt.Sprintf("-%d\n", c.pid()))
+			at := time.Now().Add(-written.before)
+			must(t, os.Chtimes(path, at, at))
+			return scene{path: path, alive: []int{c.pid()}}
+		}, state: written.state, find: map[pidfile.State]string{unknown: unproven, stale: notEvenAPID}[written.state],
+			clean: written.clean, start: ok, says: []string{"as postgres --single writes it"}})
 	}
 	for name, text := range malformed {
 		says := noPID
@@ -1073,6 +1128,38 @@ func group(gid int) func(*testing.T) scene {
 		s := unlocked("%d\n")(t)
 		must(t, os.Chown(s.path, 0, gid))
 		must(t, os.Chmod(s.path, 0o664))
+		return s
+	}
+}
+
+// ownGroup is an unlocked file of a process of group somebody, after a change.
+func ownGroup(change func(*testing.T, string)) func(*testing.T) scene {
+	return func(t *testing.T) scene {
+		needRoot(t)
+		path, c := public(t), cat(t, user(somebody))
+		write(t, path, fmt.Sprintln(c.pid()))
+		change(t, path)
+		return scene{path: path, holder: c.pid()}
+	}
+}
+
+// accessList is an unlocked file, and an access control list of what of says that lets
+// somebody write it: acl(5), in the kernel's form (linux/posix_acl_xattr.h).
+func accessList(of func(string) string) func(*testing.T) scene {
+	return func(t *testing.T) scene {
+		needRoot(t)
+		s := unlocked("%d\n")(t)
+		list := binary.LittleEndian.AppendUint32(nil, 2)
+		for _, e := range []struct {
+			tag, perm uint16
+			id        uint32
+		}{{0x01, 7, ^uint32(0)}, {0x02, 7, somebody}, {0x04, 5, ^uint32(0)}, {0x10, 7, ^uint32(0)}, {0x20, 5, ^uint32(0)}} {
+			list = binary.LittleEndian.AppendUint16(list, e.tag)
+			list = binary.LittleEndian.AppendUint16(list, e.perm)
+			list = binary.LittleEndian.AppendUint32(list, e.id)
+		}
+		must(t, unix.Setxattr(of(s.path), "system.posix_acl_access", list, 0))
+		s.alive = []int{s.holder}
 		return s
 	}
 }

@@ -133,7 +133,7 @@ Only a proven holder is signalled, through a handle that PID reuse cannot fool.
 
 Exit codes; of several the highest:
   0    it has ended, or was not running
-  1    it still runs
+  1    it still runs: with --no-kill, or 5 seconds after KILL
   4    not proven to be the holder: nothing was sent`,
 		Example: `  pidfile stop backup
   pidfile stop -t 1m --no-kill /run/db.pid    # never KILL; exit 1 if it still runs`,
@@ -189,6 +189,9 @@ func (s *stopper) stop(path string) outcome {
 	case errors.Is(err, context.DeadlineExceeded):
 		o.Result, o.code = "still running", exitStillRuns
 		o.Error = fmt.Sprintf("%s: PID %d still runs after %v", path, o.PID, s.grace)
+		if how == "KILL" {
+			o.Error = fmt.Sprintf("%s: PID %d still runs %v after KILL: it sleeps where no signal reaches it, see /proc/%d/wchan", path, o.PID, afterKill, o.PID)
+		}
 	case err != nil:
 		o.Result, o.code = "failed", exitUnproven
 		o.Error = err.Error()
@@ -236,7 +239,7 @@ func aftermath(path string, pid int) string {
 // end ends p and says with which signal.
 func (s *stopper) end(p *pidfile.Process) (string, error) {
 	if s.kill && s.grace == 0 {
-		return "KILL", p.Stop(context.Background(), 0)
+		return "KILL", killNow(p)
 	}
 	// TERM first. Stop would do both, but not tell whether it had to kill.
 	if err := terminate(p); err != nil {
@@ -248,7 +251,17 @@ func (s *stopper) end(p *pidfile.Process) (string, error) {
 	if err == nil || !s.kill || !errors.Is(err, context.DeadlineExceeded) {
 		return "TERM", err
 	}
-	return "KILL", p.Stop(context.Background(), 0)
+	return "KILL", killNow(p)
+}
+
+// afterKill is how long KILL may take: one who sleeps in the kernel, on a dead
+// file system say, is not ended by it before he wakes, which may be never.
+const afterKill = 5 * time.Second
+
+func killNow(p *pidfile.Process) error {
+	ctx, cancel := context.WithTimeout(context.Background(), afterKill)
+	defer cancel()
+	return p.Stop(ctx, 0)
 }
 
 // terminate sends TERM, and CONT since a stopped process would not see it. One
@@ -360,8 +373,8 @@ func waitCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "wait [flags] PIDFILE...",
 		Short: "Wait until it has ended, or runs",
-		Long: `Wait until the holder of each PIDFILE has ended; at once if there is none. Nothing
-is polled: the kernel wakes us.
+		Long: `Wait until the holder of each PIDFILE has ended; at once if there is none. The
+kernel wakes us; with --running we look once a second besides.
 
 Exit codes; of several the highest:
   0    it has ended, or, with --running, it runs

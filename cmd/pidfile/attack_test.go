@@ -392,12 +392,18 @@ func TestBothKilled(t *testing.T) {
 	for i := range 20 {
 		w := start(t, path, "sleep", "1000")
 		pid := w.command(t)
-		first, second := w.Process.Pid, pid
+		// A wrapper that hears of COMMAND's end first cleans up, and may have ended
+		// before we get at it; else it cannot.
+		var err error
 		if i%2 == 0 {
-			first, second = second, first
+			err = unix.Kill(pid, unix.SIGKILL)
+			if e := w.Process.Kill(); !errors.Is(e, os.ErrProcessDone) {
+				err = errors.Join(err, e)
+			}
+		} else { // COMMAND becomes our orphan: nobody reaps it before us
+			err = errors.Join(w.Process.Kill(), unix.Kill(pid, unix.SIGKILL))
 		}
-		// A wrapper that hears of COMMAND's end first cleans up; else it cannot.
-		if err := errors.Join(unix.Kill(first, unix.SIGKILL), unix.Kill(second, unix.SIGKILL)); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 		w.wait(t)

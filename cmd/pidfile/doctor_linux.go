@@ -20,7 +20,7 @@ var fileSystems = map[uint32]fileSystem{
 	unix.BTRFS_SUPER_MAGIC:     {"btrfs", ""},
 	0x2fc12fc1:                 {"zfs", ""},
 	0xf2f52010:                 {"f2fs", ""},
-	unix.OVERLAYFS_SUPER_MAGIC: {"overlay", "an overlay's files are this container's own: to keep other containers out, mount one directory into all of them"},
+	unix.OVERLAYFS_SUPER_MAGIC: {"overlay", "an overlay's files are this container's own: to keep other containers out, mount one directory into all of them; for status to tell what is stale, use a tmpfs of the container's"},
 	unix.NFS_SUPER_MAGIC:       {"nfs", "NFS: the lock lives on the server, and the PID says nothing on another host: use /run for one machine"},
 	unix.SMB_SUPER_MAGIC:       {"smb", "SMB: the lock lives on the server, and the PID says nothing on another host: use /run for one machine"},
 	unix.SMB2_SUPER_MAGIC:      {"smb", "SMB: the lock lives on the server, and the PID says nothing on another host: use /run for one machine"},

@@ -320,20 +320,24 @@ func (r *runner) keep(f *pidfile.File) {
 	for {
 		<-f.Lost()
 		if r.onLost == "stop" {
-			note("%s was removed or replaced while PID %d runs: stopping it", r.path, r.pid)
+			note("%s was removed, replaced or overwritten while PID %d runs: stopping it", r.path, r.pid)
 			r.supervisor.stop()
 			return
 		}
+		how := "removed"
+		if _, err := os.Lstat(r.path); err == nil {
+			how = "emptied"
+		}
 		switch err := f.Restore(); {
 		case err == nil:
-			note("%s was removed while PID %d runs: put back", r.path, r.pid)
+			note("%s was %s while PID %d runs: put back", r.path, how, r.pid)
 		case errors.Is(err, fs.ErrClosed):
 			return
 		case errors.Is(err, pidfile.ErrLost):
-			note("warning: %s was removed or replaced while PID %d runs, and is another's now", r.path, r.pid)
+			note("warning: %s was replaced or overwritten while PID %d runs, and is another's now", r.path, r.pid)
 			return
 		default:
-			note("warning: %s was removed while PID %d runs, and cannot be put back: %v", r.path, r.pid, err)
+			note("warning: %s was %s while PID %d runs, and cannot be put back: %v", r.path, how, r.pid, err)
 			return
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"time"
 )
 
 // On these systems nothing is promised and nothing is done: every way in
@@ -40,7 +41,7 @@ func ReadText(path string) ([]byte, error) {
 	return nil, h.unsupported("read")
 }
 
-func Peek(string) Refusal { return Refusal{} }
+func Peek(string, func(int, time.Time) bool) Refusal { return Refusal{} }
 
 // Path returns the path that the file is to have.
 func (b Birth) Path() string { return b.name.String() }

@@ -13,7 +13,7 @@ type View struct {
 	Written time.Time
 	PID     int   // 0 if the text is malformed
 	Empty   bool  // the file has no text at all
-	Minus   bool  // the text is a PID with a minus sign
+	Minus   int   // the PID behind a minus sign, if that is the text
 	Denied  error // why the text could not be read, nil if it was
 	// Marked: somebody has the holder's mark or another fcntl lock, and Owner
 	// is the PID of that lock's owner where there is one.

@@ -5,9 +5,10 @@ package lock
 import (
 	"errors"
 	"io/fs"
-	"path/filepath"
 )
 
-func Dir(path string) (mode uint32, uid int, err error) {
-	return 0, 0, &fs.PathError{Op: "stat", Path: filepath.Dir(path), Err: errors.ErrUnsupported}
+func Dir(dir string) (mode uint32, uid, gid int, err error) {
+	return 0, 0, 0, &fs.PathError{Op: "stat", Path: dir, Err: errors.ErrUnsupported}
 }
+
+func HasACL(string) bool { return false }

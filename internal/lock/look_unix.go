@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -132,8 +133,7 @@ func (h *Hold) viewText(fd int) (View, error) {
 	v.PID, _ = ParsePID(buf[:n])
 	v.Empty = n == 0
 	if n > 0 && buf[0] == '-' {
-		_, err := ParsePID(buf[1:n])
-		v.Minus = err == nil
+		v.Minus, _ = ParsePID(buf[1:n])
 	}
 	return v, nil
 }
@@ -142,21 +142,20 @@ func viewOf(st meta) View {
 	return View{ID: st.id, Mode: st.mode & 0o7777, UID: st.uid, GID: st.gid, Links: st.links, Written: st.mtime}
 }
 
-// Dir returns the permission bits, with the sticky one, and the owner of the
-// directory that path is in. Symbolic links on the way to it are followed.
-func Dir(path string) (mode uint32, uid int, err error) {
+// Dir returns the permission bits, with the sticky one, the owner and the group
+// of a directory. Symbolic links are followed.
+func Dir(dir string) (mode uint32, uid, gid int, err error) {
 	var st unix.Stat_t
-	dir := filepath.Dir(path)
 	if err := unix.Stat(dir, &st); err != nil {
-		return 0, 0, &fs.PathError{Op: "stat", Path: dir, Err: err}
+		return 0, 0, 0, &fs.PathError{Op: "stat", Path: dir, Err: err}
 	}
-	return uint32(st.Mode) & 0o7777, int(st.Uid), nil
+	return uint32(st.Mode) & 0o7777, int(st.Uid), int(st.Gid), nil
 }
 
 // Peek says, without taking a lock, whether somebody has the file, as far as
 // that can be told so: the PID of a file that bears the holder's mark, or that
-// names a live process.
-func Peek(path string) Refusal {
+// names a process that running respects (see Options).
+func Peek(path string, running func(pid int, mtime time.Time) bool) Refusal {
 	v, err := Look(path)
 	if err != nil {
 		return Refusal{}
@@ -165,8 +164,8 @@ func Peek(path string) Refusal {
 	if pid == 0 {
 		pid = v.Owner
 	}
-	alive := pid > 0 && unix.Kill(pid, 0) != unix.ESRCH
-	return Refusal{Held: v.Marked || alive, PID: pid, Locked: v.Marked}
+	held := v.Marked || v.PID != 0 && running(v.PID, v.Written)
+	return Refusal{Held: held, PID: pid, Locked: v.Marked}
 }
 
 // Remove removes the file at path, under its lock, if stale finds nothing

@@ -303,3 +303,10 @@ func collides(fd int) bool {
 	}
 	return false
 }
+
+// HasACL reports whether the permissions of what is at path are an access control
+// list, acl(5): with more users than its mode tells.
+func HasACL(path string) bool {
+	_, err := unix.Getxattr(path, "system.posix_acl_access", nil)
+	return err == nil
+}

@@ -458,7 +458,11 @@ func TestWaitersShareOneThread(t *testing.T) {
 	eventually(t, "one sleeps", func() bool { return sleepers(t, os.Getpid(), h.ID()) == 1 })
 	for range waiters {
 		id := h.ID()
-		if n := sleepers(t, os.Getpid(), id); n > 1 {
+		n := sleepers(t, os.Getpid(), id)
+		for range 5 { // other tests' locks come and go: a long table may have a line twice
+			n = min(n, max(1, sleepers(t, os.Getpid(), id)))
+		}
+		if n > 1 {
 			t.Fatalf("%d threads sleep", n)
 		}
 		select {

@@ -51,15 +51,15 @@ func (h *Handle) PID() int { return h.pid }
 // Close releases the handle.
 func (h *Handle) Close() error { return h.f.Close() }
 
-// with calls f with the descriptor.
+// with calls f with the descriptor. os.ErrClosed after Close.
 func (h *Handle) with(f func(fd int) error) error {
 	c, err := h.f.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var ferr error
-	if err := c.Control(func(fd uintptr) { ferr = f(int(fd)) }); err != nil {
-		return err
+	if c.Control(func(fd uintptr) { ferr = f(int(fd)) }) != nil {
+		return os.ErrClosed
 	}
 	return ferr
 }
@@ -82,13 +82,12 @@ func (h *Handle) Unreaped() bool {
 
 // Ended reports whether the process has ended, reaped or not.
 func (h *Handle) Ended() bool {
-	err := h.with(func(fd int) error {
-		if poll(fd, unix.POLLIN, 0) {
-			return ErrGone
-		}
+	ended := false
+	_ = h.with(func(fd int) error { // of a handle that was closed it cannot be told
+		ended = poll(fd, unix.POLLIN, 0)
 		return nil
 	})
-	return err != nil
+	return ended
 }
 
 // poll waits up to d for an event on fd; POLLHUP counts always.

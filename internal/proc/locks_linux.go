@@ -286,24 +286,19 @@ var SeesAllLocks = sync.OnceValue(func() bool {
 })
 
 // Secluded reports whether the file at path is on a file system that only this
-// PID namespace has, so that nobody outside it can have locked it: a container's
-// overlay, or a tmpfs that was mounted when the namespace had its first process
-// already. That is how containers are made; who enters the mount namespace of one
-// from outside is not reckoned with.
+// PID namespace has, so that nobody outside it can have locked it: a tmpfs that was
+// mounted when the namespace had its first process already. That is how containers
+// are made; who enters the mount namespace of one from outside is not reckoned
+// with. An overlay is no proof: a container in a container may have the outer one's,
+// and nothing tells when it was mounted.
 func Secluded(path string) bool {
 	var st unix.Statfs_t
-	if unix.Statfs(path, &st) != nil {
+	if unix.Statfs(path, &st) != nil || st.Type != unix.TMPFS_MAGIC {
 		return false
 	}
-	switch uint32(st.Type) {
-	case unix.OVERLAYFS_SUPER_MAGIC:
-		return true
-	case unix.TMPFS_MAGIC:
-		mounted, ok := mountTime(path)
-		one, err := Lookup(1)
-		return ok && err == nil && !one.Hidden && ReadClock().Judge(one.Start, mounted) == Existed
-	}
-	return false
+	mounted, ok := mountTime(path)
+	one, err := Lookup(1)
+	return ok && err == nil && !one.Hidden && ReadClock().Judge(one.Start, mounted) == Existed
 }
 
 // mountTime returns when the tmpfs that has the file at path was mounted: its

@@ -16,7 +16,7 @@ import (
 // An Info describes a process as it was when it was looked up.
 type Info struct {
 	PID, PPID int
-	UID       int           // real user
+	UID, GID  int           // real user and group
 	State     byte          // as in proc_pid_stat(5): R, S, D, T, Z…
 	Args      []string      // nil for a zombie or a kernel thread
 	Exe       string        // path of the executable, "" where we may not look

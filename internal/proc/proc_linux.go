@@ -71,6 +71,8 @@ func (i *Info) parseStatus(text []byte, pid int) bool {
 			i.PPID = atoi(value)
 		case "Uid":
 			i.UID = atoi(value)
+		case "Gid":
+			i.GID = atoi(value)
 		case "Threads":
 			i.threads = atoi(value)
 		}

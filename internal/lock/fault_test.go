@@ -3,7 +3,6 @@
 package lock
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -422,14 +421,11 @@ func (x *faultRun) supplanted() {
 // what takes the file's place: that one is not touched, and not overlooked. It is
 // no race: the middle is a function of ours.
 func testSupplanted(t *testing.T) {
-	slow := func(x *faultRun) *Options {
-		return &Options{PID: faultPID, Mode: 0o644, Running: func(int, time.Time) bool {
+	acquire := func(x *faultRun) {
+		r, err := x.h.Acquire(&Options{PID: faultPID, Mode: 0o644, Running: func(int, time.Time) bool {
 			x.supplanted()
 			return false
-		}}
-	}
-	acquire := func(x *faultRun) {
-		r, err := x.h.Acquire(slow(x))
+		}})
 		if pid, _ := ParsePID([]byte(otherPID)); err != nil || !r.Held || !r.Locked || r.PID != pid {
 			x.Errorf("acquire: %+v, %v; want refused by %d", r, err, pid)
 		}
@@ -442,13 +438,6 @@ func testSupplanted(t *testing.T) {
 		{"acquire", nil, acquire},
 		{"acquire without unnamed files", noUnnamed, acquire},
 		{"acquire in a read-only directory", noDirWr, acquire},
-		{"wait", nil, func(x *faultRun) {
-			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-			defer cancel()
-			if err := x.h.Wait(ctx, slow(x)); err != context.DeadlineExceeded {
-				x.Errorf("wait: %v", err)
-			}
-		}},
 		{"remove", nil, func(x *faultRun) {
 			err := Remove(x.path, func(View) error { x.supplanted(); return nil })
 			if !errors.Is(err, ErrHeld) {

@@ -764,3 +764,37 @@ func TestWaitFreeLeavesOne(t *testing.T) {
 		}
 	}
 }
+
+// TestWaitSupplanted is testSupplanted for who waits: he waits for the one that
+// came between.
+func TestWaitSupplanted(t *testing.T) {
+	checkLeaks(t)
+	path := filepath.Join(t.TempDir(), "a.pid")
+	if err := os.WriteFile(path, []byte("4194304\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var h Hold
+	h.Prepare(path)
+	var other *Hold
+	asked := func(int, time.Time) bool {
+		if other == nil {
+			if err := os.Remove(path); err != nil {
+				t.Error(err)
+			}
+			other = mustHold(t, path)
+		}
+		return false
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := h.Wait(ctx, &Options{PID: 7, Mode: 0o644, Running: asked}); err != context.DeadlineExceeded {
+		t.Errorf("wait: %v", err)
+	}
+	if other == nil {
+		t.Fatal("nobody came between")
+	}
+	if err := other.Check(); err != nil {
+		t.Errorf("the other: %v", err)
+	}
+	mustRelease(t, other)
+}

@@ -1086,8 +1086,10 @@ func TestChainInPlaceReleases(t *testing.T) {
 		t.Errorf("%d tries, %d successes, %v", tries, got, err)
 	}
 	_ = first.in.Close()
-	until(t, "the last one has released it", func() bool { return content(t, path) == "" })
-	f, err := pidfile.Acquire(path)
+	until(t, "the last one has emptied it", func() bool { return content(t, path) == "" })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	f, err := pidfile.AcquireContext(ctx, path) // and now it gives the lock back
 	taken(t, f, err)
 }
 

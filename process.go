@@ -120,7 +120,7 @@ func (j *judgement) why() error {
 		return ErrUnproven
 	case !j.proven && j.view.Blind:
 		return ErrUnproven // the evidence says so: it may be locked from elsewhere
-	case !j.proven && j.hidden && !lock.Free(j.path):
+	case !j.proven && (j.hidden || j.torn) && !lock.Free(j.path):
 		j.say("somebody who is not visible from here has it locked")
 		return ErrUnproven
 	case j.info.PID == 1 && !j.proven:

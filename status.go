@@ -86,8 +86,10 @@ type ProcessInfo struct {
 // is Unknown, the evidence says why, and the error is nil.
 //
 // A start that just clears a left-over holds the lock for a moment; Inspect
-// looks again for up to 10 ms before it calls such a lock Running. Otherwise it
-// does not block. It may be called by any goroutine.
+// looks again for up to 10 ms before it calls such a lock Running, and as often
+// where locks come and go faster than the kernel's table of them can be read; a
+// file that nobody seems to have then is Unknown, not Stale. Otherwise it does not
+// block. It may be called by any goroutine.
 //
 // In a PID namespace other than the machine's first (in a container), the kernel
 // does not show the flock(2) locks of others; those of this package's holders it
@@ -110,6 +112,7 @@ type judgement struct {
 	locked   bool
 	proven   bool       // the lock proves that info is the holder
 	hidden   bool       // there may be locks that we cannot see
+	torn     bool       // or that this reading of the table lacks
 	unseen   bool       // Unknown only because of these
 	cause    error      // what the system said, if the file could not be looked at
 	info     *proc.Info // the holder, nil if it is not known
@@ -188,7 +191,7 @@ func bare(err error) error {
 }
 
 // look judges once. It is doubtful if the lock may be that of somebody who just
-// clears a left-over, or only looks. The last look spares no cost to tell who
+// clears a left-over, or only looks, or if there may be one. The last look spares no cost to tell who
 // has the lock.
 func (j *judgement) look(c care, last bool) (doubtful bool, err error) {
 	j.view, err = lock.Look(j.path)
@@ -209,7 +212,7 @@ func (j *judgement) look(c care, last bool) (doubtful bool, err error) {
 	if c.table == nil {
 		c.table = proc.ReadLocks()
 	}
-	j.hidden = c.table.Err != nil || !proc.SeesAllLocks()
+	j.hidden, j.torn = c.table.Err != nil || !proc.SeesAllLocks(), c.table.Torn
 	locks := c.table.On(j.view.ID, j.path)
 	if len(locks) == 0 && j.hidden && (c.act || time.Since(j.view.Written) > busy) {
 		_, locks, _ = proc.Opened(j.view.PID, j.view.ID) // that of the named process may be left out
@@ -219,8 +222,13 @@ func (j *judgement) look(c care, last bool) (doubtful bool, err error) {
 		if j.view.Blind && j.state == Stale {
 			j.state = Unknown // a file without a PID, too, may be locked
 		}
-		if len(locks) == 0 && j.state == Stale && j.hidden {
+		switch {
+		case len(locks) > 0 || j.state != Stale:
+		case j.hidden:
 			locks = j.judgeUnseen(c.table)
+		case j.torn:
+			j.state, j.unseen = Unknown, true
+			j.say("but locks come and go faster than the kernel's table of them can be read, and only a start or clean, which take the lock, can tell")
 		}
 	}
 	if j.locked {
@@ -233,7 +241,7 @@ func (j *judgement) look(c care, last bool) (doubtful bool, err error) {
 		j.say("somebody holds a shared lock on it, which keeps every start out")
 		return true, nil
 	}
-	return false, nil
+	return j.unseen && j.torn, nil
 }
 
 // judgeUnseen judges a file that is stale but for locks that /proc/locks leaves

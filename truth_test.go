@@ -185,7 +185,12 @@ func cat(t *testing.T, change ...func(*exec.Cmd)) *helper {
 	for _, c := range change {
 		c(cmd)
 	}
-	return startCmd(t, cmd).says("ready")
+	c := startCmd(t, cmd).says("ready")
+	until(t, "the shell has become cat", func() bool {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", c.pid()))
+		return err == nil && string(comm) == "cat\n"
+	})
+	return c
 }
 
 // user makes a command another user's.

@@ -112,6 +112,7 @@ func parseLock(line []byte) (l Lock, id lock.ID, ok bool) {
 // asks, who has which file open.
 type LockTable struct {
 	Err     error // why it could not be read, or not all of it; nil if it was
+	Torn    bool  // it changed whenever it was read: it may lack a lock that was there all the time
 	locks   []tabled
 	openers map[lock.ID][]int
 }
@@ -126,9 +127,10 @@ type tabled struct {
 // The kernel gives it in parts of a page at most, some 70 locks, each of a moment
 // of its own, and goes on by number (fs/seq_file.c): if a lock is dropped in
 // between, the next part begins one too late, and a lock that was there all the
-// time is not in it. So what is longer than a part is read until two readings
-// agree, and if they never do, what is in one of them counts. Each reading has
-// its parts end elsewhere, for a lock where they end is the one that is missed.
+// time is not in it. So what is longer than a part, or may have been when its first
+// part was read, is read until two readings agree, and if they never do, what is in
+// one of them counts, but it is Torn. Each reading has its parts end elsewhere, for a
+// lock where they end is the one that is missed.
 func ReadLocks() *LockTable {
 	t := new(LockTable)
 	seen := map[tabled]bool{}
@@ -143,7 +145,8 @@ func ReadLocks() *LockTable {
 				t.locks = append(t.locks, one)
 			}
 		}
-		if err != nil || parts == 1 || bytes.Equal(text, last) {
+		t.Torn = err == nil && (parts > 1 || len(text) > size/2) && !bytes.Equal(text, last)
+		if err != nil || !t.Torn {
 			break
 		}
 		last = text

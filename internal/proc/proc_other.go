@@ -25,7 +25,10 @@ func Opened(int, lock.ID) (open bool, locks []Lock, err error) {
 func SeesAllLocks() bool   { return true }
 func Secluded(string) bool { return false }
 
-type LockTable struct{ Err error }
+type LockTable struct {
+	Err  error
+	Torn bool
+}
 
 func ReadLocks() *LockTable                    { return new(LockTable) }
 func (t *LockTable) On(lock.ID, string) []Lock { return nil }

@@ -86,10 +86,9 @@ type ProcessInfo struct {
 // is Unknown, the evidence says why, and the error is nil.
 //
 // A start that just clears a left-over holds the lock for a moment; Inspect
-// looks again for up to 10 ms before it calls such a lock Running, and as often
-// where locks come and go faster than the kernel's table of them can be read; a
-// file that nobody seems to have then is Unknown, not Stale. Otherwise it does not
-// block. It may be called by any goroutine.
+// looks again for up to 10 ms before it calls such a lock Running. It does the same
+// before it calls a file Stale where locks come and go faster than the kernel's
+// table of them can be read. Otherwise it does not block. It may be called by any goroutine.
 //
 // In a PID namespace other than the machine's first (in a container), the kernel
 // does not show the flock(2) locks of others; those of this package's holders it
@@ -112,7 +111,7 @@ type judgement struct {
 	locked   bool
 	proven   bool       // the lock proves that info is the holder
 	hidden   bool       // there may be locks that we cannot see
-	torn     bool       // or that this reading of the table lacks
+	torn     bool       // or that the table lacked when we read it
 	unseen   bool       // Unknown only because of these
 	cause    error      // what the system said, if the file could not be looked at
 	info     *proc.Info // the holder, nil if it is not known
@@ -222,13 +221,8 @@ func (j *judgement) look(c care, last bool) (doubtful bool, err error) {
 		if j.view.Blind && j.state == Stale {
 			j.state = Unknown // a file without a PID, too, may be locked
 		}
-		switch {
-		case len(locks) > 0 || j.state != Stale:
-		case j.hidden:
+		if len(locks) == 0 && j.state == Stale && j.hidden {
 			locks = j.judgeUnseen(c.table)
-		case j.torn:
-			j.state, j.unseen = Unknown, true
-			j.say("but locks come and go faster than the kernel's table of them can be read, and only a start or clean, which take the lock, can tell")
 		}
 	}
 	if j.locked {
@@ -241,7 +235,7 @@ func (j *judgement) look(c care, last bool) (doubtful bool, err error) {
 		j.say("somebody holds a shared lock on it, which keeps every start out")
 		return true, nil
 	}
-	return j.unseen && j.torn, nil
+	return j.state == Stale && j.torn, nil
 }
 
 // judgeUnseen judges a file that is stale but for locks that /proc/locks leaves
@@ -267,14 +261,16 @@ func (j *judgement) judgeUnseen(table *proc.LockTable) (locks []proc.Lock) {
 }
 
 // settle makes sure of a file that is Unknown only because of locks that cannot
-// be seen. It takes a shared lock for an instant.
+// be seen, or Stale where they come and go too fast. It takes a shared lock for an
+// instant.
 func (j *judgement) settle() {
-	if !j.unseen {
-		return
-	}
-	if lock.Free(j.path) {
+	switch {
+	case j.unseen && lock.Free(j.path):
 		j.state, j.unseen = Stale, false
 		j.say("but it could be locked: nobody has it")
+	case j.state == Stale && j.torn && !lock.Free(j.path):
+		j.state = Unknown
+		j.say("but it cannot be locked: somebody has it")
 	}
 }
 

@@ -31,7 +31,7 @@ func WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
 	switch {
 	case j.state == Unknown && !j.unseen:
 		return nil, j.refuse("wait", ErrUnproven)
-	case j.state == Running || j.unseen:
+	case j.state == Running || j.unseen || j.state == Stale && j.torn:
 		if err := lock.WaitFree(ctx, j.path); err != nil {
 			return nil, &fs.PathError{Op: "wait", Path: j.path, Err: err}
 		}

@@ -195,7 +195,7 @@ func (c Config) prepare(op, path string) (*File, error) {
 	if c.Mode == 0 {
 		f.opts.Mode = 0o644
 	}
-	f.opts.Publish = lock.Publish
+	f.opts.Publish, f.opts.Inherit = lock.Publish, lock.Inherit
 	f.hold.Prepare(abs)
 	return f, nil
 }

@@ -62,7 +62,7 @@ func (r *runner) run(name string, command []string) (err error) {
 		private(r.report, r.output)
 		r.starter = os.NewFile(uintptr(r.report), "report")
 	}
-	lock.Publish = r.publish
+	lock.Publish, lock.Inherit = r.publish, r.start.inherit
 	f, err := r.acquire(pidfile.Config{Mode: r.mode, Command: command, TakeOver: r.takeOver})
 	if err != nil {
 		raise(r.missed)
@@ -202,9 +202,11 @@ func (r *runner) waiting(waited time.Duration) string {
 }
 
 // publish starts COMMAND when the PID file is ours but for its text.
-func (r *runner) publish(b lock.Birth) (int, error) {
+func (r *runner) publish(b *lock.Pending) (int, error) {
 	if r.become {
-		r.fd = b.FD
+		if r.fd = r.start.inherited(b); r.fd < 0 {
+			return 0, fmt.Errorf("%s: on this file system a lock that another user inherits would let it write the file: --exec and --user do not go together here", r.path)
+		}
 		pid := os.Getpid()
 		return pid, b.Write(pid)
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/go-pidfile/pidfile/internal/lock"
 )
 
 // A starter starts COMMAND in a child process that has done all that is left
@@ -37,8 +39,21 @@ type startError struct {
 func (e *startError) Error() string { return fmt.Sprintf("%s %s: %v", e.step, e.path, e.errno) }
 func (e *startError) Unwrap() error { return e.errno }
 
-// environ is COMMAND's environment: ours, and where its PID file is.
-func environ(pidfile string) []string { return setenv(os.Environ(), "PIDFILE", pidfile) }
+// inherited is the descriptor that COMMAND is to inherit, -1 for none. It carries
+// the lock, and must not let COMMAND write the file if that is another user or may
+// become one. Where a descriptor that cannot write has no lock (NFS), who is
+// another user from the start does without.
+func (s *starter) inherited(b *lock.Pending) int {
+	if !s.inherit || s.account != nil && !b.ReadOnly {
+		return -1
+	}
+	return b.LockFD
+}
+
+// environ is COMMAND's environment: ours, and the path of the PID file that it
+// holds. Who finds that there, in a process that has the lock, need not trust the
+// directory: see pidfile.Find.
+func environ(pidfile string) []string { return setenv(os.Environ(), "PIDFILE_HELD", pidfile) }
 
 func setenv(env []string, name, value string) []string {
 	outer := func(v string) bool { return strings.HasPrefix(v, name+"=") }

@@ -50,9 +50,11 @@ var steps = [...]string{
 // of the runtime exists.
 type plan struct {
 	fd      int
-	link    bool
 	oldSize int64
-	keep    bool
+	keep    int   // the descriptor that COMMAND inherits; -1: none
+	at      int   // the directory of the PID file
+	link    bool  // and its name in there is pidfile
+	from    *byte // or is this until then
 	nofile  *[2]uint64                      // as it was before package syscall raised it
 	caught  [len(passed) + 1]syscall.Signal // to be set to their default
 	report  int                             // write end of the pipe, closed by exec
@@ -78,11 +80,18 @@ type plan struct {
 
 // start forks, and in the child records its PID, shows the file and becomes
 // COMMAND. It returns syscall.EEXIST if somebody else's file was faster.
-func (s *starter) start(b lock.Birth) (pid int, pidfd int32, err error) {
+func (s *starter) start(b *lock.Pending) (pid int, pidfd int32, err error) {
 	pidfd = -1
-	p := plan{fd: b.FD, link: b.Link, oldSize: b.OldSize, keep: s.inherit}
-	if p.pidfile, err = syscall.BytePtrFromString(b.Path()); err != nil {
+	p := plan{fd: b.FD, oldSize: b.OldSize, keep: s.inherited(b), link: b.Link()}
+	at, name, from := b.Names()
+	p.at = at
+	if p.pidfile, err = syscall.BytePtrFromString(name); err != nil {
 		return 0, -1, err
+	}
+	if from != "" {
+		if p.from, err = syscall.BytePtrFromString(from); err != nil {
+			return 0, -1, err
+		}
 	}
 	if p.path, err = syscall.BytePtrFromString(s.path); err != nil {
 		return 0, -1, err
@@ -150,11 +159,11 @@ func (s *starter) start(b lock.Birth) (pid int, pidfd int32, err error) {
 	if said[0] < stepGroup {
 		e.path = b.Path()
 	}
-	if said[0] == stepLink && (e.errno == unix.EPERM || e.errno == unix.EOPNOTSUPP || e.errno == unix.ENOSYS || e.errno == unix.EMLINK) {
-		return 0, -1, lock.ErrNoBirth
+	if p.link && said[0] == stepLink && (e.errno == unix.EPERM || e.errno == unix.EACCES || e.errno == unix.EOPNOTSUPP || e.errno == unix.ENOSYS || e.errno == unix.EMLINK) {
+		return 0, -1, lock.ErrNoAnonymous
 	}
-	if said[0] == stepLink && e.errno == unix.EEXIST {
-		return 0, -1, unix.EEXIST
+	if said[0] == stepLink && (e.errno == unix.EEXIST || e.errno == unix.ENOENT) {
+		return 0, -1, e.errno
 	}
 	return pid, -1, e
 }
@@ -283,7 +292,7 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 	if e == 0 && p.link {
 		said[0] = stepLink
 		for e = syscall.EINTR; e == syscall.EINTR; {
-			_, _, e = syscall.RawSyscall6(syscall.SYS_LINKAT, uintptr(p.fd), uintptr(unsafe.Pointer(p.empty)), atFDCWD, uintptr(unsafe.Pointer(p.pidfile)), unix.AT_EMPTY_PATH, 0)
+			_, _, e = syscall.RawSyscall6(syscall.SYS_LINKAT, uintptr(p.fd), uintptr(unsafe.Pointer(p.empty)), uintptr(p.at), uintptr(unsafe.Pointer(p.pidfile)), unix.AT_EMPTY_PATH, 0)
 		}
 		if e == syscall.ENOENT || e == syscall.EINVAL { // before Linux 6.10: see lock.name.link
 			text = [32]byte{'/', 'p', 'r', 'o', 'c', '/', 's', 'e', 'l', 'f', '/', 'f', 'd', '/'}
@@ -298,13 +307,19 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 				}
 			}
 			for e = syscall.EINTR; e == syscall.EINTR; {
-				_, _, e = syscall.RawSyscall6(syscall.SYS_LINKAT, atFDCWD, uintptr(unsafe.Pointer(&text[0])), atFDCWD, uintptr(unsafe.Pointer(p.pidfile)), unix.AT_SYMLINK_FOLLOW, 0)
+				_, _, e = syscall.RawSyscall6(syscall.SYS_LINKAT, atFDCWD, uintptr(unsafe.Pointer(&text[0])), uintptr(p.at), uintptr(unsafe.Pointer(p.pidfile)), unix.AT_SYMLINK_FOLLOW, 0)
 			}
 		}
 	}
-	if e == 0 && p.keep {
+	if e == 0 && p.from != nil {
+		said[0] = stepLink
+		for e = syscall.EINTR; e == syscall.EINTR; {
+			_, _, e = syscall.RawSyscall6(unix.SYS_RENAMEAT2, uintptr(p.at), uintptr(unsafe.Pointer(p.from)), uintptr(p.at), uintptr(unsafe.Pointer(p.pidfile)), 0, 0)
+		}
+	}
+	if e == 0 && p.keep >= 0 {
 		said[0] = stepInherit
-		_, _, e = syscall.RawSyscall(unix.SYS_FCNTL, uintptr(p.fd), syscall.F_SETFD, 0)
+		_, _, e = syscall.RawSyscall(unix.SYS_FCNTL, uintptr(p.keep), syscall.F_SETFD, 0)
 	}
 	if e == 0 && p.output >= 0 {
 		said[0] = stepOutput

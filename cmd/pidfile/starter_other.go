@@ -12,7 +12,7 @@ import (
 
 // start starts COMMAND and then records its PID: for the moment between, the
 // file names the wrapper.
-func (s *starter) start(b lock.Birth) (pid int, pidfd int32, err error) {
+func (s *starter) start(b *lock.Pending) (pid int, pidfd int32, err error) {
 	if s.die {
 		return 0, -1, fmt.Errorf("--die-together: %w", errors.ErrUnsupported)
 	}

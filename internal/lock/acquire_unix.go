@@ -5,7 +5,6 @@ package lock
 import (
 	"errors"
 	"io/fs"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -14,8 +13,7 @@ import (
 
 // Prepare makes h ready to take path, which must be absolute.
 func (h *Hold) Prepare(path string) {
-	h.name = newName(path)
-	h.fd = -1
+	h.file, h.fd, h.ro = newFile(path), -1, -1
 }
 
 // Acquire takes the file if nobody has it and returns a Refusal or an error
@@ -23,12 +21,23 @@ func (h *Hold) Prepare(path string) {
 // a moment's. A refusal creates and changes nothing.
 func (h *Hold) Acquire(o *Options) (Refusal, error) {
 	r, err := h.attempt(o)
-	if !again(r, err) {
-		return r.Refusal, err
+	if again(r, err) {
+		r, err = h.retryAttempt(r, o)
 	}
-	start, pause, last := time.Now(), 20*time.Microsecond, r
+	if h.fd < 0 {
+		h.file.unpin()
+	}
+	return r.Refusal, err
+}
+
+// retryAttempt attempts until an outcome is certain, or its time is over.
+func (h *Hold) retryAttempt(r refusal, o *Options) (refusal, error) {
+	start, pause, last, err := time.Now(), 20*time.Microsecond, r, error(nil)
 	doubted := start
-	for again(r, err) {
+	for {
+		if r, err = h.attempt(o); !again(r, err) {
+			return r, err
+		}
 		if err == errAgain {
 			doubted = time.Now() // another file: its holder gets the whole doubt
 		} else {
@@ -38,21 +47,16 @@ func (h *Hold) Acquire(o *Options) (Refusal, error) {
 				limit = deadDoubt
 			}
 			if time.Since(doubted) > limit {
-				break
+				return last, nil
 			}
 			time.Sleep(pause)
 			pause = min(2*pause, 5*time.Millisecond)
 		}
 		if time.Since(start) > hurry {
 			last.Held, last.Locked = true, true // somebody else's all the time
-			break
+			return last, nil
 		}
-		r, err = h.attempt(o)
 	}
-	if again(r, err) {
-		return last.Refusal, nil
-	}
-	return r.Refusal, err
 }
 
 // A refusal inside an attempt may be doubtful: only a moment's.
@@ -65,59 +69,77 @@ func again(r refusal, err error) bool { return err == errAgain || err == nil && 
 
 // attempt goes once through the protocol.
 func (h *Hold) attempt(o *Options) (refusal, error) {
-	fd, write, err := h.look()
+	h.file.unpin() // the path may lead elsewhere by now
+	fd, err := h.open(o)
 	if err == unix.ENOENT {
-		return refusal{}, h.birth(o)
+		return refusal{}, h.createNew(o)
 	}
 	if err != nil {
 		return refusal{}, err
 	}
-	switch err := flock(fd, unix.LOCK_EX|unix.LOCK_NB); err {
-	case nil:
-	case unix.EWOULDBLOCK:
+	switch err := flock(fd, unix.LOCK_EX|unix.LOCK_NB); {
+	case err == nil:
+	case err == unix.EWOULDBLOCK:
 		r := refused(fd)
 		closeFD(fd)
 		return r, nil
+	case err == unix.EBADF && o.Inherit:
+		closeFD(fd)
+		return h.attempt(o.writable())
 	default:
 		closeFD(fd)
 		return refusal{}, h.lockError(err)
 	}
-	r, err := h.settle(fd, write, o)
-	if h.fd != fd {
-		giveBack(fd)
+	r, err := h.settle(fd, o)
+	if !h.has(fd) {
+		unlockAndClose(fd)
 	}
 	return r, err
 }
 
-// look opens the existing file, for writing if we may. It returns unix.ENOENT if
-// there is none, and refuses what is no regular file without opening it: to
-// open a device may do something.
-func (h *Hold) look() (fd int, write bool, err error) {
-	st, err := h.name.stat()
+// writable is o for a file system on which only a descriptor that may write can
+// lock exclusively: NFS, where flock(2) is a lock of fcntl(2).
+func (o *Options) writable() *Options {
+	w := *o
+	w.Inherit = false
+	return &w
+}
+
+// has reports whether fd is one of h's.
+func (h *Hold) has(fd int) bool { return fd == h.fd || fd == h.ro }
+
+// open opens the existing file, for writing if we may and the lock is not to be
+// inherited. It returns unix.ENOENT if there is none, and refuses what is no
+// regular file without opening it: to open a device may do something.
+func (h *Hold) open(o *Options) (fd int, err error) {
+	st, err := h.file.stat()
 	if err != nil {
 		if err == unix.ENOENT {
-			return -1, false, err
+			return -1, err
 		}
-		return -1, false, h.pathError("lstat", err)
+		return -1, h.pathError("lstat", err)
 	}
 	if err := h.regular(st.mode); err != nil {
-		return -1, false, err
+		return -1, err
 	}
 	for _, write := range []bool{true, false} {
-		fd, err = h.name.open(write)
+		if write && o.Inherit {
+			continue
+		}
+		fd, err = h.file.open(write)
 		switch err {
 		case nil:
-			return fd, write, nil
+			return fd, nil
 		case unix.ENOENT:
-			return -1, false, errAgain
+			return -1, errAgain
 		case unix.ELOOP:
-			return -1, false, h.regular(unix.S_IFLNK)
+			return -1, h.regular(unix.S_IFLNK)
 		case unix.EACCES, unix.EPERM, unix.EROFS, unix.ETXTBSY:
 			continue // somebody else's: to lock and to read needs no more
 		}
 		break
 	}
-	return -1, false, h.pathError("open", err)
+	return -1, h.pathError("open", err)
 }
 
 // regular refuses everything but a regular file.
@@ -149,16 +171,16 @@ func (h *Hold) lockError(err error) error {
 	return h.pathError("flock", err)
 }
 
-// refused says who keeps fd's file locked. Only a holder of ours has the mark,
-// so without it the refusal is doubtful: a stranger's lock, or somebody who
-// clears a left-over or only looks.
+// refused says who keeps fd's file locked. Only a holder of ours, or who inherited
+// its lock, has an OFD lock, so without one the refusal is doubtful: a stranger's
+// lock, or somebody who clears a left-over or only looks.
 func refused(fd int) refusal {
 	pid, _ := readPID(fd)
-	held, owner, err := marked(fd)
+	held, owner, err := ofdLocked(fd)
 	if pid == 0 {
 		pid = owner
 	}
-	doubtful := !held
+	doubtful := !held && !ofdInherited(fd)
 	if err != nil && pid != 0 {
 		doubtful = unix.Kill(pid, 0) == unix.ESRCH // the next best
 	}
@@ -179,7 +201,10 @@ func readPID(fd int) (int, error) {
 // settle decides about fd, which we have locked: whether it is the path's and
 // whether somebody who does not use flock is to be respected. If neither, it
 // puts a file of ours in its place, or takes this one in place.
-func (h *Hold) settle(fd int, write bool, o *Options) (refusal, error) {
+func (h *Hold) settle(fd int, o *Options) (refusal, error) {
+	if err := h.pin(); err != nil {
+		return refusal{}, err
+	}
 	mine, err := fstat(fd)
 	if err != nil {
 		return refusal{}, h.pathError("fstat", err)
@@ -191,7 +216,7 @@ func (h *Hold) settle(fd int, write bool, o *Options) (refusal, error) {
 	if err != nil {
 		return refusal{}, h.pathError("read", err)
 	}
-	held, owner, err := marked(fd)
+	held, owner, err := ofdLocked(fd)
 	if err != nil && err != errBlind {
 		return refusal{}, h.pathError("fcntl", err)
 	}
@@ -204,40 +229,99 @@ func (h *Hold) settle(fd int, write bool, o *Options) (refusal, error) {
 	if pid != 0 && o.Running != nil && o.Running(pid, mine.mtime) {
 		return refusal{Refusal: Refusal{Held: true, PID: pid}}, nil
 	}
-	err = h.replace(fd, write, mine, o)
-	if err == errMarked {
+	if why := notPIDFile(fd, mine, pid); why != "" {
+		return refusal{}, h.pathError("open", &NotPIDFileError{why})
+	}
+	err = h.replace(fd, mine, o)
+	if err == errOFDLocked {
 		return refusal{Refusal: Refusal{Held: true, PID: pid, Locked: true}}, nil
 	}
 	return refusal{}, err
 }
 
+// pin pins the directory. It was there a moment ago.
+func (h *Hold) pin() error {
+	switch err := h.file.pin(); err {
+	case nil:
+		return nil
+	case unix.ENOENT:
+		return errAgain
+	default:
+		return h.pathError("open", err)
+	}
+}
+
+// notPIDFile says why fd, whose text names pid, is not a PID file and not to be
+// touched: the caller has named the wrong file. "" if it may be one.
+func notPIDFile(fd int, st meta, pid int) string {
+	switch {
+	case keepsNoFiles(fd):
+		return "its file system keeps no files, but shows the state of the kernel"
+	case pid != 0:
+		return ""
+	case st.size > MaxText:
+		return "its first line is not a PID, and it is longer than a PID"
+	case st.mode&0o111 != 0 && !keepsNoModes(fd):
+		return "it may be executed"
+	}
+	return ""
+}
+
 // replace takes the place of the left-over fd, whose lock we hold: so nobody
 // else who looks at locks can remove it.
-func (h *Hold) replace(fd int, write bool, old meta, o *Options) error {
-	gone, err := h.reborn(old, o)
-	if gone && err == errNoBirth {
-		return h.create(o)
-	}
-	if gone || err != errNoBirth && !denied(err) && !full(err) {
+func (h *Hold) replace(fd int, old meta, o *Options) error {
+	err := h.replaceStale(old, o)
+	if err == nil || err != errNoAnonymous && !denied(err) && !full(err) {
 		return err
 	}
-	if !write {
+	w := fd
+	if !writable(fd) {
+		w, err = h.file.open(true)
+	} else {
+		err = nil
+	}
+	switch {
+	case denied(err) || err == unix.ETXTBSY:
 		return h.pathError("open", &because{unix.EACCES, "the file is a left-over that we may neither write nor remove: its owner or root can"})
+	case err == unix.ENOENT || err == unix.ELOOP:
+		return errAgain
+	case err != nil:
+		return h.pathError("open", err)
 	}
 	if old.links != 1 {
-		return h.pathError("open", &because{unix.EMLINK, "the file is a left-over with other names (hard links), whose text it is too: remove this name"})
+		err = h.pathError("open", &because{unix.EMLINK, "the file is a left-over with other names (hard links), whose text it is too: remove this name"})
+	} else if err = h.opens(w, old.id); err == nil {
+		err = h.inPlace(w, fd, old, o)
 	}
-	if err := h.names(old.id); err != nil {
-		return err
+	if err != nil && w != fd {
+		closeFD(w)
 	}
-	return h.inPlace(fd, old, o)
+	return err
+}
+
+// writable reports whether fd was opened for writing, too.
+func writable(fd int) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_ACCMODE == unix.O_RDWR
+}
+
+// opens reports errAgain if w is not the file id, or the path does not name it.
+func (h *Hold) opens(w int, id ID) error {
+	st, err := fstat(w)
+	if err != nil {
+		return h.pathError("fstat", err)
+	}
+	if st.id != id {
+		return errAgain
+	}
+	return h.names(id)
 }
 
 // names reports errAgain if the path does not name the file id now. To tell who
 // a process is takes a while, in which a hand may have removed the file and
 // somebody have started: so this comes directly before what cannot be undone.
 func (h *Hold) names(id ID) error {
-	there, err := h.name.stat()
+	there, err := h.file.stat()
 	switch {
 	case err == unix.ENOENT || err == nil && there.id != id && !broken("compare"):
 		return errAgain
@@ -247,31 +331,39 @@ func (h *Hold) names(id ID) error {
 	return nil
 }
 
-// reborn removes the left-over and gives birth to a file in its place. What may
-// fail is done first, so that a failure leaves the left-over as it was.
-func (h *Hold) reborn(old meta, o *Options) (gone bool, err error) {
-	fd, st, err := h.unborn(o)
+// replaceStale renames a file of ours over the left-over. Until then all can
+// fail, and the left-over stays as it was. errNoAnonymous: it cannot be done here.
+func (h *Hold) replaceStale(old meta, o *Options) error {
+	a, err := h.createAnonymous(o)
 	if err != nil {
-		return false, err
+		return err
 	}
 	h.setText(o.PID)
-	if err := pwrite(fd, h.text[:h.n]); err != nil {
-		closeFD(fd)
-		return false, h.pathError("write", err)
+	if err := pwrite(a.fd, h.text[:h.n]); err != nil {
+		a.close()
+		return h.pathError("write", err)
 	}
-	st.size = int64(h.n)
-	if err := h.names(old.id); err != nil {
-		closeFD(fd)
-		return false, err
+	spare := h.file.spare()
+	err = spare.link(a.fd)
+	if err == unix.EEXIST { // a crash's: we hold the lock that guards the name
+		if err = spare.unlink(); err == nil {
+			err = spare.link(a.fd)
+		}
 	}
-	// A crash in Record leaves both names. The spare one goes first, while the
-	// lock on the left-over still guards it.
-	_ = unix.Unlink(spare(h.Path()))
-	if err := h.name.unlink(); err != nil && err != unix.ENOENT {
-		closeFD(fd)
-		return false, h.pathError("unlink", err)
+	if err == nil {
+		if err = h.names(old.id); err == nil {
+			return h.commit(a, Pending{spare: spare, rename: true, OldSize: int64(h.n)}, o)
+		}
+		_ = spare.unlink() // who comes next removes it, too
 	}
-	return true, h.publish(fd, st, o)
+	a.close()
+	switch err {
+	case unix.EEXIST, unix.ENOENT:
+		return errAgain
+	case unix.ENAMETOOLONG: // the spare name is longer than the path's
+		return errNoAnonymous
+	}
+	return h.wrapErrno("link", err)
 }
 
 // full reports whether err says that there is no room for another file: the
@@ -283,47 +375,94 @@ func denied(err error) bool {
 	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS)
 }
 
-// birth makes the file where there is none.
-func (h *Hold) birth(o *Options) error {
-	fd, st, err := h.unborn(o)
-	if err == nil {
-		err = h.publish(fd, st, o)
+// createNew makes the file where there is none.
+func (h *Hold) createNew(o *Options) error {
+	if err := h.file.pin(); err != nil {
+		return h.createError(err)
 	}
-	if err != errNoBirth {
+	a, err := h.createAnonymous(o)
+	if err == nil {
+		err = h.commit(a, Pending{link: true}, o)
+	}
+	if err != errNoAnonymous {
 		return err
 	}
-	return h.create(o)
+	return h.createNamed(o)
 }
 
-// unborn opens an unnamed file, locked, marked and of the right mode.
-func (h *Hold) unborn(o *Options) (int, meta, error) {
-	fd, err := h.name.unnamed(o.Mode)
-	if err != nil {
-		return -1, meta{}, h.createError(err)
+// An anonymous file is not yet anybody's but ours.
+type anonymous struct {
+	fd int // locked, but not by flock if there is
+	ro int // one that cannot write, and has that lock; else -1
+	id ID
+}
+
+// locked is the descriptor with the flock.
+func (a *anonymous) locked() int {
+	if a.ro >= 0 {
+		return a.ro
 	}
-	var st meta
-	if err = flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		err = h.lockError(err)
-	} else if err = ofdLock(fd); err != nil {
-		err = h.pathError("fcntl", err)
-	} else if st, err = fstat(fd); err != nil {
-		err = h.pathError("fstat", err)
-	} else if st.mode&0o7777 != o.Mode {
-		if err = fchmod(fd, o.Mode); err != nil {
-			err = h.pathError("chmod", err)
+	return a.fd
+}
+
+func (a *anonymous) close() {
+	if a.ro >= 0 {
+		unlockAndClose(a.ro)
+	}
+	unlockAndClose(a.fd)
+}
+
+// createAnonymous opens a file without a name, locked and of the right mode.
+func (h *Hold) createAnonymous(o *Options) (*anonymous, error) {
+	mode := o.Mode
+	if o.Inherit {
+		mode |= 0o400 // for us to open it again
+	}
+	fd, err := h.file.anonymous(mode)
+	if err != nil {
+		return nil, h.createError(err)
+	}
+	a := &anonymous{fd: fd, ro: -1}
+	if err := h.lockAnonymous(a, o); err != nil {
+		a.close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (h *Hold) lockAnonymous(a *anonymous, o *Options) (err error) {
+	if o.Inherit {
+		if a.ro, err = reopen(a.fd); err != nil {
+			a.ro = -1
+			return h.wrapErrno("open", err)
 		}
 	}
-	if err != nil {
-		closeFD(fd)
-		return -1, meta{}, err
+	if err = flock(a.locked(), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return h.lockError(err)
 	}
-	return fd, st, nil
+	if err = ofdLock(a.fd); err != nil {
+		return h.pathError("fcntl", err)
+	}
+	if a.ro >= 0 {
+		ofdInherit(a.ro)
+	}
+	st, err := fstat(a.fd)
+	if err != nil {
+		return h.pathError("fstat", err)
+	}
+	a.id = st.id
+	if st.mode&0o7777 != o.Mode {
+		if err = fchmod(a.fd, o.Mode); err != nil {
+			return h.pathError("chmod", err)
+		}
+	}
+	return nil
 }
 
 // createError says which directory is at fault.
 func (h *Hold) createError(err error) error {
 	switch err {
-	case errNoBirth:
+	case errNoAnonymous:
 		return err
 	case unix.ENOENT:
 		err = &because{unix.ENOENT, "the directory does not exist: create it first"}
@@ -333,175 +472,229 @@ func (h *Hold) createError(err error) error {
 	return h.pathError("create", err)
 }
 
-// publish gives the unborn fd its text and its name, and makes it ours.
+// commit gives the anonymous file a its text and its name, and makes it ours.
 // errAgain if somebody else's file has the name.
-func (h *Hold) publish(fd int, st meta, o *Options) error {
-	err := h.write(Birth{FD: fd, name: h.name, Link: true, OldSize: st.size}, o)
-	switch {
-	case err == nil:
-		h.fd, h.id, h.born, h.mode = fd, st.id, true, o.Mode
+func (h *Hold) commit(a *anonymous, p Pending, o *Options) error {
+	p.FD, p.LockFD, p.ReadOnly, p.file = a.fd, a.locked(), a.ro >= 0, h.file
+	err := h.write(p, o)
+	if err == nil {
+		h.fd, h.ro, h.id, h.born, h.mode = a.fd, a.ro, a.id, true, o.Mode
 		return nil
-	case err == unix.EEXIST:
-		err = errAgain
-	case err == unix.ENOENT || err == unix.ENOTDIR:
-		err = h.createError(err)
-	case err != errNoBirth:
-		err = h.named("link", err)
 	}
 	if o.Publish != nil { // it may have failed after the link
-		h.unlinkIf(fd)
+		h.unlinkIf(a.id)
 	}
-	giveBack(fd)
+	if p.rename {
+		_ = p.spare.unlink() // what brought us here tells more
+	}
+	a.close()
+	switch {
+	case err == unix.EEXIST, err == unix.ENOENT && p.rename:
+		return errAgain
+	case err == unix.ENOENT || err == unix.ENOTDIR:
+		return h.createError(err)
+	case err != errNoAnonymous:
+		return h.wrapErrno("link", err)
+	}
 	return err
 }
 
-// write finishes b with o's PID, or with the one that o.Publish says.
-func (h *Hold) write(b Birth, o *Options) (err error) {
+// write finishes p with o's PID, or with the one that o.Publish says.
+func (h *Hold) write(p Pending, o *Options) (err error) {
 	pid := o.PID
 	if o.Publish == nil {
 		h.setText(pid)
-		return b.finish(h.text[:h.n])
+		return p.finish(h.text[:h.n])
 	}
-	pid, err = o.Publish(b)
+	pid, err = o.Publish(&p)
 	h.setText(pid)
 	return err
 }
 
 // Path returns the path that the file has or is to have.
-func (b Birth) Path() string { return b.name.String() }
+func (p *Pending) Path() string { return p.file.path }
 
 // Write does what is left to do: it records pid and shows the file.
-func (b Birth) Write(pid int) error {
+func (p *Pending) Write(pid int) error {
 	var h Hold
 	h.setText(pid)
-	return b.finish(h.text[:h.n])
+	return p.finish(h.text[:h.n])
 }
 
-func (b Birth) finish(text []byte) error {
+// Names returns what is left of the path, for who does by other means what Write
+// does: the directory's descriptor, the name in it, and the name that the file
+// has already and is to be renamed from, "" if it has none.
+func (p *Pending) Names() (at int, name, from string) {
+	return p.file.at, p.file.name, p.spare.name
+}
+
+// Link reports whether the file has no name yet.
+func (p *Pending) Link() bool { return p.link }
+
+func (p *Pending) finish(text []byte) error {
 	// Text first, cut to length after, and only if there is something to cut:
 	// to empty the file first would show it empty, and costs hundreds of
 	// microseconds on ext4.
-	cut := b.OldSize > int64(len(text))
+	cut := p.OldSize > int64(len(text))
 	var old [MaxText]byte
 	n := 0
 	if cut {
-		n, _ = pread(b.FD, old[:]) // to be written back; if it cannot be read, so much is lost
+		n, _ = pread(p.FD, old[:]) // to be written back; if it cannot be read, so much is lost
 	}
-	if err := pwrite(b.FD, text); err != nil {
-		return &fs.PathError{Op: "write", Path: b.Path(), Err: err}
+	if err := pwrite(p.FD, text); err != nil {
+		return &fs.PathError{Op: "write", Path: p.Path(), Err: err}
 	}
 	if cut {
-		if err := ftruncate(b.FD, int64(len(text))); err != nil {
-			_ = pwrite(b.FD, old[:n])
-			return &fs.PathError{Op: "truncate", Path: b.Path(), Err: err}
+		if err := ftruncate(p.FD, int64(len(text))); err != nil {
+			_ = pwrite(p.FD, old[:n])
+			return &fs.PathError{Op: "truncate", Path: p.Path(), Err: err}
 		}
 	}
-	if b.Link {
-		return b.name.link(b.FD)
+	switch {
+	case p.link:
+		return p.file.link(p.FD)
+	case p.rename:
+		return p.spare.rename(&p.file)
 	}
 	return nil
 }
 
-// unlinkIf removes the file fd if the path names it.
-func (h *Hold) unlinkIf(fd int) {
-	mine, err := fstat(fd)
-	if err != nil {
-		return
-	}
-	if there, err := h.name.stat(); err == nil && there.id == mine.id {
-		_ = h.name.unlink() // the error that brought us here tells more
+// unlinkIf removes the file id if the path names it.
+func (h *Hold) unlinkIf(id ID) {
+	if there, err := h.file.stat(); err == nil && there.id == id {
+		_ = h.file.unlink() // the error that brought us here tells more
 	}
 }
 
-// named gives a bare error number the call and the path.
-func (h *Hold) named(op string, err error) error {
+// wrapErrno gives a bare error number the call and the path.
+func (h *Hold) wrapErrno(op string, err error) error {
 	if _, bare := err.(syscall.Errno); bare {
 		return h.pathError(op, err)
 	}
 	return err
 }
 
-// create makes the file where it cannot be born: empty for a moment.
-func (h *Hold) create(o *Options) error {
-	fd, err := h.name.create(o.Mode)
+// createNamed makes the file where it cannot be made without a name: empty for a
+// moment.
+func (h *Hold) createNamed(o *Options) error {
+	fd, err := h.file.create(o.Mode | 0o400)
 	if err != nil {
 		if err == unix.EEXIST {
 			return errAgain
 		}
 		return h.createError(err)
 	}
-	if err := flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if err == unix.EWOULDBLOCK {
-			closeFD(fd)
-			return errAgain // somebody was faster: the file is theirs
-		}
-		// Nobody can lock here, so nobody has taken the file that we made.
-		h.unlinkIf(fd)
-		closeFD(fd)
-		return h.lockError(err)
+	locked, err := h.lockNamed(fd, o)
+	if err == errAgain {
+		closeFD(fd) // somebody was faster: the file is theirs
+		return err
 	}
-	mine, err := fstat(fd)
+	mine := meta{}
 	if err == nil {
-		there, serr := h.name.stat()
-		if serr == unix.ENOENT || serr == nil && there.id != mine.id {
-			giveBack(fd)
-			return errAgain
+		if mine, err = fstat(fd); err == nil {
+			err = h.opens(locked, mine.id)
 		}
-		if err = serr; err == nil && mine.mode&0o7777 != o.Mode {
+		if err == nil && mine.mode&0o7777 != o.Mode {
 			err = fchmod(fd, o.Mode)
 		}
+		if err == nil {
+			err = h.inPlace(fd, locked, mine, o)
+		}
 	}
-	if err == nil {
-		err = h.inPlace(fd, mine, o)
+	switch {
+	case err == nil:
+		return nil
+	case err == errAgain || err == errOFDLocked:
+		err = errAgain
+	default: // nobody has taken the file that we made, since we have its lock or nobody can have one
+		if mine, e := fstat(fd); e == nil {
+			h.unlinkIf(mine.id)
+		}
 	}
-	if err == errMarked {
-		giveBack(fd)
-		return errAgain
+	if locked >= 0 && locked != fd {
+		unlockAndClose(locked)
 	}
-	if err != nil {
-		h.unlinkIf(fd)
-		giveBack(fd)
-		return h.named("create", err)
-	}
-	return nil
+	unlockAndClose(fd)
+	return h.wrapErrno("create", err)
 }
 
-// inPlace makes the file fd, whose lock we hold, ours by writing it over.
-func (h *Hold) inPlace(fd int, old meta, o *Options) error {
+// lockNamed locks fd, or, if that is to be inherited, what has its name by another
+// descriptor, which cannot write. It returns the one that has the lock.
+func (h *Hold) lockNamed(fd int, o *Options) (locked int, err error) {
+	locked = fd
+	if o.Inherit {
+		if locked, err = h.file.open(false); err != nil {
+			if err == unix.ENOENT {
+				err = errAgain
+			}
+			return -1, h.wrapErrno("open", err)
+		}
+	}
+	err = flock(locked, unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return locked, nil
+	}
+	if locked != fd {
+		closeFD(locked)
+	}
+	switch {
+	case err == unix.EWOULDBLOCK:
+		return -1, errAgain
+	case err == unix.EBADF && o.Inherit:
+		return h.lockNamed(fd, o.writable())
+	}
+	return -1, h.lockError(err)
+}
+
+// inPlace makes the file fd ours by writing it over. We hold its lock, by fd or
+// by another descriptor.
+func (h *Hold) inPlace(fd, locked int, old meta, o *Options) error {
 	if err := ofdLock(fd); err != nil {
-		if held, _, _ := marked(fd); held {
-			return errMarked // a program that locks with fcntl was faster
+		if held, _, _ := ofdLocked(fd); held {
+			return errOFDLocked // a program that locks with fcntl was faster
 		}
 		return h.pathError("fcntl", err)
 	}
-	err := h.write(Birth{FD: fd, name: h.name, OldSize: old.size}, o)
+	ro := -1
+	if locked != fd {
+		ro = locked
+		ofdInherit(ro)
+	}
+	err := h.write(Pending{FD: fd, LockFD: locked, ReadOnly: !writable(locked), file: h.file, OldSize: old.size}, o)
 	if err != nil {
 		ofdUnlock(fd)
-		return h.named("write", err)
+		return h.wrapErrno("write", err)
 	}
-	h.fd, h.id, h.born, h.mode = fd, old.id, false, o.Mode
+	h.fd, h.ro, h.id, h.born, h.mode = fd, ro, old.id, false, o.Mode
 	return nil
 }
 
 // Check reports ErrChanged if the path no longer names the held file or its
-// text is no longer what we recorded.
+// text no longer names the PID that we recorded.
 func (h *Hold) Check() error {
-	there, err := h.name.stat()
+	there, err := h.file.statPath()
 	switch {
-	case err == unix.ENOENT || err == nil && there.id != h.id:
+	case err == unix.ENOENT || err == unix.ENOTDIR || err == nil && there.id != h.id:
 		return ErrChanged
 	case err != nil:
 		return h.pathError("lstat", err)
 	}
-	var buf [MaxText]byte
-	n, err := pread(h.fd, buf[:])
+	pid, err := readPID(h.fd)
 	if err != nil {
 		return h.pathError("read", err)
 	}
-	if string(buf[:n]) != string(h.text[:h.n]) {
+	if pid != h.PID() {
 		return ErrChanged
 	}
 	return nil
+}
+
+// locked is the descriptor with the flock.
+func (h *Hold) locked() int {
+	if h.ro >= 0 {
+		return h.ro
+	}
+	return h.fd
 }
 
 // Release removes the file if it is still ours and unlocks it. It unlocks
@@ -517,22 +710,31 @@ func (h *Hold) Release() error {
 	// A process that inherited the descriptor shares this lock: without an
 	// explicit unlock it would keep the next start out.
 	if !broken("unlock") {
-		if e := flock(h.fd, unix.LOCK_UN); e != nil && err == nil {
+		if e := flock(h.locked(), unix.LOCK_UN); e != nil && err == nil {
 			err = h.pathError("unlock", e)
 		}
 	}
-	closeFD(h.fd)
-	h.fd = -1
-	h.dropOld()
+	h.closeAll()
 	return err
+}
+
+// closeAll closes the file, its directory, and the locks on earlier files.
+func (h *Hold) closeAll() {
+	if h.ro >= 0 {
+		closeFD(h.ro)
+	}
+	closeFD(h.fd)
+	h.fd, h.ro = -1, -1
+	h.file.unpin()
+	h.dropOld()
 }
 
 // remove takes the file away, or empties it where the directory is not ours
 // to change. A file that is no longer ours is left as it is.
 func (h *Hold) remove() error {
-	err := h.Check()
-	if err == nil {
-		if err = h.name.unlink(); err == nil || err == unix.ENOENT {
+	ours, err := h.ours()
+	if ours {
+		if err = h.file.unlink(); err == nil || err == unix.ENOENT {
 			return nil
 		}
 		if denied(err) {
@@ -543,23 +745,48 @@ func (h *Hold) remove() error {
 		}
 	}
 	ofdUnlock(h.fd) // the file stays
-	if err == ErrChanged {
-		return nil
+	if h.ro >= 0 {
+		ofdUnlock(h.ro)
 	}
 	return err
+}
+
+// ours reports whether the file is still there and ours to remove. Its text may
+// have become another program's, which never locks and has written its own PID
+// over ours: then that lives, or others than we may write the file. Any other
+// text would be left behind by us, and is nobody's.
+func (h *Hold) ours() (bool, error) {
+	there, err := h.file.stat()
+	switch {
+	case err == unix.ENOENT || err == nil && there.id != h.id:
+		return false, nil
+	case err != nil:
+		return false, h.pathError("lstat", err)
+	}
+	pid, err := readPID(h.fd)
+	if err != nil {
+		return false, h.pathError("read", err)
+	}
+	if pid == h.PID() {
+		return true, nil
+	}
+	private := there.uid == unix.Geteuid() && there.mode&0o022 == 0
+	return private && (pid == 0 || pid == unix.Getpid() || unix.Kill(pid, 0) == unix.ESRCH), nil
 }
 
 // Abandon unlocks and closes without touching the file.
 func (h *Hold) Abandon() {
 	ofdUnlock(h.fd)
-	giveBack(h.fd)
-	h.fd = -1
-	h.dropOld()
+	if h.ro >= 0 {
+		ofdUnlock(h.ro)
+	}
+	_ = flock(h.locked(), unix.LOCK_UN)
+	h.closeAll()
 }
 
 func (h *Hold) dropOld() {
 	for _, fd := range h.old {
-		giveBack(fd)
+		unlockAndClose(fd)
 	}
 	h.old = nil
 }
@@ -577,45 +804,85 @@ func (h *Hold) record(pid int) error {
 	if err := h.Check(); err != nil {
 		return err
 	}
-	next := Hold{mode: h.mode}
+	next := Hold{fd: -1, ro: -1}
 	if !h.born {
 		next.setText(pid)
-		if err := (Birth{FD: h.fd, name: h.name, OldSize: int64(h.n)}).finish(next.text[:next.n]); err != nil {
+		p := Pending{FD: h.fd, file: h.file, OldSize: int64(h.n)}
+		if err := p.finish(next.text[:next.n]); err != nil {
 			return err
 		}
 		h.text, h.n = next.text, next.n
 		return nil
 	}
-	next.Prepare(spare(h.Path()))
-	o := &Options{PID: pid, Mode: h.mode}
-	err := next.birth(o)
-	if err == errAgain { // a crash's: we hold the lock that guards the name
-		if err = next.name.unlink(); err == nil {
-			err = next.birth(o)
-		}
-	}
-	if err != nil {
+	next.file = h.file.spare()
+	if err := next.createSpare(&Options{PID: pid, Mode: h.mode}); err != nil {
 		var e *fs.PathError
 		if errors.As(err, &e) {
 			err = e.Err
 		}
 		return h.pathError("record", err)
 	}
-	if err = next.ownAs(h.fd); err != nil {
+	if err := next.ownAs(h.fd); err != nil {
 		_ = next.Release()
 		return h.pathError("record", err)
 	}
-	if err := h.Check(); err != nil { // all this took a while
+	err := h.Check() // all this took a while
+	if err == nil {
+		err = h.verify()
+	}
+	if err != nil {
 		_ = next.Release()
 		return err
 	}
-	if err := retry("rename", func() error { return unix.Rename(next.Path(), h.Path()) }); err != nil {
+	if err := next.file.rename(&h.file); err != nil {
 		_ = next.Release()
 		return h.pathError("rename", err)
 	}
-	h.keep(h.fd) // who queues on the first file sleeps on
-	h.fd, h.id, h.text, h.n = next.fd, next.id, next.text, next.n
+	h.supersede(&next)
+	h.text, h.n = next.text, next.n
 	return nil
+}
+
+// verify reports ErrChanged if our directory's entry is not the file that we hold,
+// which the path may lead to by another way.
+func (h *Hold) verify() error {
+	err := h.names(h.id)
+	if err == errAgain {
+		err = ErrChanged
+	}
+	return err
+}
+
+// createSpare makes the file of a name that may be left from a crash: we hold the
+// lock that guards it.
+func (h *Hold) createSpare(o *Options) error {
+	create := func() error {
+		a, err := h.createAnonymous(o)
+		if err == nil {
+			err = h.commit(a, Pending{link: true}, o)
+		}
+		if err == errNoAnonymous {
+			err = h.createNamed(o)
+		}
+		return err
+	}
+	err := create()
+	if err == errAgain {
+		if err = h.file.unlink(); err == nil {
+			err = create()
+		}
+	}
+	return err
+}
+
+// supersede makes next's file ours. Who queues on the one that we had sleeps on
+// until we are done.
+func (h *Hold) supersede(next *Hold) {
+	h.keep(h.locked())
+	if h.ro >= 0 {
+		closeFD(h.fd)
+	}
+	h.fd, h.ro, h.id, h.born = next.fd, next.ro, next.id, next.born
 }
 
 // ownAs gives the file to the user and the group of fd's, as far as we may: a
@@ -638,12 +905,6 @@ func (h *Hold) ownAs(fd int) error {
 	return nil
 }
 
-// spare is the name that a PID file has between its birth and its renaming.
-func spare(path string) string {
-	dir, base := filepath.Split(path)
-	return dir + "." + base + ".next"
-}
-
 // Renew publishes a held file again after its path lost it: another file with
 // the same text, born locked. One that was merely emptied gets its text again.
 // ErrChanged if the path is taken, or the text is another's.
@@ -657,17 +918,20 @@ func (h *Hold) renew() error {
 	if emptied, err := h.emptied(); err != nil {
 		return err
 	} else if emptied { // in place: who inherited the lock has it on this file
-		return (Birth{FD: h.fd, name: h.name}).finish(h.text[:h.n])
+		p := Pending{FD: h.fd, file: h.file}
+		return p.finish(h.text[:h.n])
 	}
-	next := Hold{name: h.name, fd: -1, mode: h.mode}
-	if err := next.birth(&Options{PID: h.PID(), Mode: h.mode}); err != nil {
+	next := Hold{file: newFile(h.file.path), fd: -1, ro: -1} // the directory may be a new one
+	if err := next.createNew(&Options{PID: h.PID(), Mode: h.mode}); err != nil {
+		next.file.unpin()
 		if err == errAgain {
 			err = ErrChanged
 		}
 		return err
 	}
-	h.keep(h.fd)
-	h.fd, h.id, h.born = next.fd, next.id, next.born
+	h.supersede(&next)
+	h.file.unpin()
+	h.file = next.file
 	return nil
 }
 
@@ -681,56 +945,29 @@ func (h *Hold) emptied() (bool, error) {
 	if st.size > 0 {
 		return false, nil
 	}
-	err = h.names(h.id)
-	if err == errAgain {
+	there, err := h.file.statPath()
+	if err == unix.ENOENT || err == unix.ENOTDIR {
 		return false, nil
 	}
-	return err == nil, err
+	if err != nil {
+		return false, h.pathError("lstat", err)
+	}
+	return there.id == h.id, nil
 }
 
 // keep adds a locked descriptor to those that are given back with the file.
 func (h *Hold) keep(fd int) {
 	if len(h.old) == maxOld {
-		giveBack(h.old[0])
+		unlockAndClose(h.old[0])
 		h.old = h.old[:copy(h.old, h.old[1:])]
 	}
 	h.old = append(h.old, fd)
 }
 
-func giveBack(fd int) {
+func unlockAndClose(fd int) {
 	_ = flock(fd, unix.LOCK_UN) // close unlocks too, unless inherited
 	closeFD(fd)
 }
-
-func flock(fd, how int) error {
-	return retry("flock", func() error { return unix.Flock(fd, how) })
-}
-
-func pread(fd int, buf []byte) (n int, err error) {
-	err = retry("pread", func() error { n, err = unix.Pread(fd, buf, 0); return err })
-	return max(n, 0), err
-}
-
-func pwrite(fd int, text []byte) error {
-	return retry("pwrite", func() error {
-		n, err := unix.Pwrite(fd, text, 0)
-		if err == nil && n < len(text) {
-			err = unix.ENOSPC // nothing else cuts so short a write
-		}
-		return err
-	})
-}
-
-func ftruncate(fd int, size int64) error {
-	return retry("ftruncate", func() error { return unix.Ftruncate(fd, size) })
-}
-
-func fchmod(fd int, mode uint32) error {
-	return retry("fchmod", func() error { return unix.Fchmod(fd, mode) })
-}
-
-// closeFD closes fd once: close(2) on Linux has closed it even if it says EINTR.
-func closeFD(fd int) { _ = unix.Close(fd) }
 
 // broken reports whether a test wants the protocol without the named step: the
 // negative control of the tests that would find an overlap.

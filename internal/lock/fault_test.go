@@ -160,7 +160,7 @@ func (c *faultCase) failed(x *faultRun, n int, e syscall.Errno) {
 		x.Errorf("EINTR was not survived: %v", x.err)
 	case !errors.Is(x.err, e):
 		x.Errorf("%v does not wrap %v", x.err, e)
-	case !strings.Contains(x.err.Error(), x.path) && !strings.Contains(x.err.Error(), spare(x.path)):
+	case !strings.Contains(x.err.Error(), x.path) && !strings.Contains(x.err.Error(), sparePath(x.path)):
 		x.Errorf("%q does not name %s", x.err, x.path)
 	}
 	if c.check != nil {
@@ -271,7 +271,7 @@ func (x *faultRun) heldInPlace() { x.stale(); x.held() }
 
 func (x *faultRun) heldAfterCrash() {
 	x.held()
-	x.write(spare(x.path), "4194003\n")
+	x.write(sparePath(x.path), "4194003\n")
 }
 
 func (x *faultRun) heldThenRemoved() {
@@ -475,4 +475,11 @@ func testSupplanted(t *testing.T) {
 			x.otherUntouched()
 		})
 	}
+}
+
+// sparePath is where the spare file of the PID file at path is.
+func sparePath(path string) string {
+	f := newFile(path)
+	spare := f.spare()
+	return spare.path
 }

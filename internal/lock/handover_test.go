@@ -93,7 +93,7 @@ func (x *faultRun) staleHandedDown() { x.stale(); x.handedDown() }
 
 func (x *faultRun) handedDownAfterCrash() {
 	x.handedDown()
-	x.write(spare(x.path), "4194003\n")
+	x.write(sparePath(x.path), "4194003\n")
 }
 
 // adopted: x.h is the parent, and x.other has adopted its file.
@@ -142,7 +142,7 @@ func (x *faultRun) adopt() error {
 		x.Errorf("adopted %d, PID %d, the parent: %v", i, x.h.PID(), x.other.Check())
 	}
 	if err == nil && !x.h.born {
-		_ = os.Remove(spare(x.path)) // what a crash left, and it could not remove
+		_ = os.Remove(sparePath(x.path)) // what a crash left, and it could not remove
 	}
 	return err
 }

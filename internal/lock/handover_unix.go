@@ -24,7 +24,7 @@ func (h *Hold) Inherit() (lock, baton *os.File, err error) {
 // newHand makes a baton. The lock's descriptor is a copy, since an os.File that
 // is forgotten closes its own.
 func (h *Hold) newHand() (*hand, error) {
-	fd, err := dup(h.fd)
+	fd, err := dup(h.locked())
 	if err != nil {
 		return nil, h.pathError("dup", err)
 	}
@@ -112,7 +112,8 @@ func (h *Hold) part() (done bool, err error) {
 		h.leave() // to unlock it would unlock it for the child
 		done = true
 	case err == nil:
-		_ = unix.Unlink(spare(h.Path())) // of a child that crashed
+		spare := h.file.spare()
+		_ = spare.unlink() // of a child that crashed
 	}
 	if err == ErrChanged {
 		err = nil
@@ -122,9 +123,7 @@ func (h *Hold) part() (done bool, err error) {
 
 // leave closes our descriptors of a file whose lock is a child's.
 func (h *Hold) leave() {
-	closeFD(h.fd)
-	h.fd = -1
-	h.dropOld()
+	h.closeAll()
 }
 
 // Adopt makes h, which Prepare has made ready, the holder of the file that is
@@ -162,7 +161,7 @@ func (h *Hold) Adopt(pairs []Pair, pid int) (int, error) {
 // find returns the pair for h's path: one of the inode that is there, or else
 // one of the same name.
 func (h *Hold) find(pairs []Pair) (int, error) {
-	there, gone := h.name.stat()
+	there, gone := h.file.statPath()
 	found, none := -1, ErrNotHanded
 	for i, p := range pairs {
 		d, err := handed(p)
@@ -218,6 +217,9 @@ func (h *Hold) claim(p Pair, pid int) error {
 	}
 	h.fd, h.id, h.mode, h.born = p.Lock, d.id, mine.mode&0o777, true
 	h.setText(d.pid)
+	if err := h.file.pin(); err != nil && err != unix.ENOENT { // Check tells
+		return h.pathError("open", err)
+	}
 	if err := h.Check(); err != nil {
 		return err
 	}
@@ -251,7 +253,7 @@ func (h *Hold) relock() error {
 		return h.lockError(err)
 	}
 	if err := ofdLock(h.fd); err != nil {
-		if held, _, _ := marked(h.fd); held {
+		if held, _, _ := ofdLocked(h.fd); held {
 			return ErrChanged
 		}
 		return h.pathError("fcntl", err)

@@ -75,23 +75,33 @@ type Options struct {
 	// nobody has locked, is to be respected as the holder: the rule for
 	// programs that write PID files and never lock them.
 	Running func(pid int, mtime time.Time) bool
-	// Publish, if set, takes the place of writing PID and linking: see Birth.
-	Publish func(Birth) (pid int, err error)
+	// Inherit is true if a child is to inherit the lock, and must not be able to
+	// write the file: flock(2) is taken by a descriptor that can only read.
+	Inherit bool
+	// Publish, if set, takes the place of writing PID and showing the file: see
+	// Pending.
+	Publish func(*Pending) (pid int, err error)
 }
 
-// A Birth is what is left to do when all is prepared: FD is locked and ours,
-// and only the text is missing. Write does it. Whoever does it by other means
-// must write the decimal PID and a newline at offset 0 of FD, cut the file to
-// that length if OldSize is larger, and then, if Link is set, link the unnamed
-// file to Path, returning syscall.EEXIST if somebody else's file is there.
+// A Pending is a file that is locked and ours, and lacks its text and, unless it
+// is written in place, its name. Write does what is left to do. Whoever does it
+// by other means must write the decimal PID and a newline at offset 0 of FD, cut
+// the file to that length if OldSize is larger, and then, in the directory that
+// Names tells, rename the file or link it (see Link), returning syscall.EEXIST if
+// somebody else's file is there.
 //
 // This is how the command records the PID of a process before that process
 // runs its first instruction.
-type Birth struct {
-	FD      int
-	Link    bool
-	OldSize int64
-	name    name
+type Pending struct {
+	FD       int   // for writing
+	LockFD   int   // has the lock; to be inherited
+	ReadOnly bool  // LockFD cannot write
+	OldSize  int64 // of the text that is there
+
+	file   file
+	link   bool // FD has no name yet
+	rename bool // FD has the name spare
+	spare  file
 }
 
 // A Refusal says who has the file. The zero value: nobody, it is ours.
@@ -109,8 +119,9 @@ type ID struct{ Dev, Ino uint64 }
 // Its descriptor is a plain number: no finalizer ever closes it, so a Hold that
 // its owner forgot keeps its lock until the process ends.
 type Hold struct {
-	name name
-	fd   int
+	file file
+	fd   int // for writing, where we may
+	ro   int // has the lock, if a child is to inherit it, and cannot write; else -1
 	id   ID
 	text [24]byte
 	n    int
@@ -123,9 +134,9 @@ type Hold struct {
 // ErrChanged: the path came to name another file, or the text was overwritten.
 var ErrChanged = errors.New("the path no longer names this file")
 
-// ErrNoBirth is what Publish returns where the file cannot be linked: it is
-// taken in place then.
-var ErrNoBirth = errNoBirth
+// ErrNoAnonymous is what Publish returns where the file cannot be linked: it is
+// created by name then.
+var ErrNoAnonymous = errNoAnonymous
 
 // ErrHeld: somebody has the file.
 var ErrHeld = errors.New("locked")
@@ -133,12 +144,12 @@ var ErrHeld = errors.New("locked")
 var (
 	// errAgain, inside an attempt: the path changed under us, look again.
 	errAgain = errors.New("look again")
-	// errMarked: we have flock, but somebody got an fcntl lock first.
-	errMarked = errors.New("locked with fcntl")
+	// errOFDLocked: we have flock, but somebody got an fcntl lock first.
+	errOFDLocked = errors.New("locked with fcntl")
 	// errBlind: this system or file system cannot tell about fcntl locks.
 	errBlind = errors.New("cannot tell about locks")
-	// errNoBirth: a file cannot be born locked here, take it in place.
-	errNoBirth = errors.New("no unnamed files here")
+	// errNoAnonymous: a file cannot be made without a name here.
+	errNoAnonymous = errors.New("no anonymous files here")
 )
 
 // meta is what fstat and lstat say that we need.
@@ -167,14 +178,11 @@ const (
 	maxOld = 8
 )
 
-// FD returns the locked descriptor, to be inherited or asked about.
-func (h *Hold) FD() int { return h.fd }
-
 // ID returns the inode that is held.
 func (h *Hold) ID() ID { return h.id }
 
 // Path returns the path as given to Prepare.
-func (h *Hold) Path() string { return h.name.String() }
+func (h *Hold) Path() string { return h.file.path }
 
 // PID returns the recorded PID.
 func (h *Hold) PID() int {
@@ -191,6 +199,16 @@ func (h *Hold) pathError(op string, err error) error {
 	return &fs.PathError{Op: op, Path: h.Path(), Err: err}
 }
 
+// A NotPIDFileError says why a file cannot be a PID file. It is left untouched.
+type NotPIDFileError struct{ Why string }
+
+func (e *NotPIDFileError) Error() string {
+	return "not a PID file: " + e.Why + ": name the PID file first"
+}
+
+// Is reports whether target is ErrMalformed.
+func (e *NotPIDFileError) Is(target error) bool { return target == ErrMalformed }
+
 // A because is an error number with the words that help.
 type because struct {
 	errno syscall.Errno
@@ -200,6 +218,9 @@ type because struct {
 func (b *because) Error() string { return b.errno.Error() + ": " + b.why }
 func (b *because) Unwrap() error { return b.errno }
 
-// Publish is what Options.Publish is set to by package pidfile. The command
-// sets it, once, before it takes its PID file.
-var Publish func(Birth) (pid int, err error)
+// Publish and Inherit are what Options' fields are set to by package pidfile. The
+// command sets them, once, before it takes its PID file.
+var (
+	Publish func(*Pending) (pid int, err error)
+	Inherit bool
+)

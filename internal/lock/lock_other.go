@@ -12,11 +12,9 @@ import (
 // On these systems nothing is promised and nothing is done: every way in
 // returns errors.ErrUnsupported.
 
-type name string
+type file struct{ path string }
 
-func (n name) String() string { return string(n) }
-
-func (h *Hold) Prepare(path string) { h.name, h.fd = name(path), -1 }
+func (h *Hold) Prepare(path string) { h.file, h.fd, h.ro = file{path}, -1, -1 }
 
 func (h *Hold) unsupported(op string) error { return h.pathError(op, errors.ErrUnsupported) }
 
@@ -37,30 +35,30 @@ func (h *Hold) Inherit() (lock, baton *os.File, err error) {
 func (h *Hold) Adopt([]Pair, int) (int, error) { return -1, h.unsupported("adopt") }
 
 func ReadText(path string) ([]byte, error) {
-	h := Hold{name: name(path)}
+	h := Hold{file: file{path}}
 	return nil, h.unsupported("read")
 }
 
 func Peek(string, func(int, time.Time) bool) Refusal { return Refusal{} }
 
 // Path returns the path that the file is to have.
-func (b Birth) Path() string { return b.name.String() }
+func (p *Pending) Path() string { return p.file.path }
 
-func (b Birth) Write(int) error { return errors.ErrUnsupported }
+func (p *Pending) Write(int) error { return errors.ErrUnsupported }
 
 func Free(string) bool { return false }
 
 func Look(path string) (View, error) {
-	h := Hold{name: name(path)}
+	h := Hold{file: file{path}}
 	return View{}, h.unsupported("open")
 }
 
 func Remove(path string, _ func(View) error) error {
-	h := Hold{name: name(path)}
+	h := Hold{file: file{path}}
 	return h.unsupported("clean")
 }
 
 func WaitFree(_ context.Context, path string) error {
-	h := Hold{name: name(path)}
+	h := Hold{file: file{path}}
 	return h.unsupported("wait")
 }

@@ -15,6 +15,8 @@ type View struct {
 	Empty   bool  // the file has no text at all
 	Minus   int   // the PID behind a minus sign, if that is the text
 	Denied  error // why the text could not be read, nil if it was
+	// NotPIDFile says why this cannot be a PID file at all, "" if it can.
+	NotPIDFile string
 	// Marked: somebody has the holder's mark or another fcntl lock, and Owner
 	// is the PID of that lock's owner where there is one.
 	Marked bool

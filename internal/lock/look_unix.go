@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"time"
@@ -16,7 +15,7 @@ import (
 
 // ReadText returns the beginning of the text of the regular file at path.
 func ReadText(path string) ([]byte, error) {
-	h := Hold{name: newName(path)}
+	h := Hold{file: newFile(path)}
 	fd, err := h.openRead()
 	if err != nil {
 		return nil, err
@@ -32,14 +31,14 @@ func ReadText(path string) ([]byte, error) {
 
 // openRead opens the regular file for reading.
 func (h *Hold) openRead() (int, error) {
-	st, err := h.name.stat()
+	st, err := h.file.stat()
 	if err != nil {
 		return -1, h.pathError("open", err)
 	}
 	if err := h.regular(st.mode); err != nil {
 		return -1, err
 	}
-	fd, err := h.name.open(false)
+	fd, err := h.file.open(false)
 	if err != nil {
 		return -1, h.pathError("open", err)
 	}
@@ -49,7 +48,7 @@ func (h *Hold) openRead() (int, error) {
 // Look looks at the PID file at path. The error says why nothing at all could be
 // seen: it does not exist, or is no regular file.
 func Look(path string) (v View, err error) {
-	h := Hold{name: newName(path)}
+	h := Hold{file: newFile(path)}
 	for range looks {
 		var steady bool
 		if v, steady, err = h.lookOnce(); steady {
@@ -67,7 +66,7 @@ const looks = 10
 func (h *Hold) lookOnce() (v View, steady bool, err error) {
 	fd, err := h.openRead()
 	if errors.Is(err, unix.ENOENT) {
-		_, e := h.name.stat()
+		_, e := h.file.stat()
 		return View{}, e == unix.ENOENT, err
 	}
 	if err != nil {
@@ -76,13 +75,13 @@ func (h *Hold) lookOnce() (v View, steady bool, err error) {
 	}
 	defer closeFD(fd)
 	v, err = h.view(fd)
-	there, e := h.name.stat()
+	there, e := h.file.stat()
 	return v, e == nil && there.id == v.ID, err
 }
 
 // lookOutside is what can be seen of a file that cannot be opened.
 func (h *Hold) lookOutside(err error) (View, error) {
-	st, e := h.name.stat()
+	st, e := h.file.stat()
 	if e != nil || st.mode&unix.S_IFMT != unix.S_IFREG {
 		return View{}, err
 	}
@@ -94,7 +93,7 @@ func (h *Hold) lookOutside(err error) (View, error) {
 // Free reports whether nobody has the file at path locked with flock. It takes a
 // shared lock for an instant.
 func Free(path string) bool {
-	h := Hold{name: newName(path)}
+	h := Hold{file: newFile(path)}
 	fd, err := h.openRead()
 	if err != nil {
 		return false
@@ -129,12 +128,14 @@ func (h *Hold) viewText(fd int) (View, error) {
 	n, err := pread(fd, buf[:])
 	if err != nil {
 		v.Denied = h.pathError("read", err)
+		return v, nil
 	}
 	v.PID, _ = ParsePID(buf[:n])
 	v.Empty = n == 0
 	if n > 0 && buf[0] == '-' {
 		v.Minus, _ = ParsePID(buf[1:n])
 	}
+	v.NotPIDFile = notPIDFile(fd, st, v.PID)
 	return v, nil
 }
 
@@ -171,19 +172,12 @@ func Peek(path string, running func(pid int, mtime time.Time) bool) Refusal {
 // Remove removes the file at path, under its lock, if stale finds nothing
 // against it. A file that somebody has locked is ErrHeld. It does not block.
 func Remove(path string, stale func(View) error) error {
-	h := Hold{name: newName(path)}
-	// The directory is pinned: whoever may rename it or one above it must not
-	// have us remove another's file.
-	var dir int
-	err := retry("open", func() (err error) {
-		dir, err = unix.Open(filepath.Dir(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		return err
-	})
-	if err != nil {
+	h := Hold{file: newFile(path)}
+	if err := h.file.pin(); err != nil {
 		return h.pathError("open", err)
 	}
-	defer closeFD(dir)
-	fd, _, err := h.look()
+	defer h.file.unpin()
+	fd, err := h.open(&Options{})
 	if err == errAgain || err == unix.ENOENT {
 		return h.pathError("open", unix.ENOENT)
 	}
@@ -198,28 +192,29 @@ func Remove(path string, stale func(View) error) error {
 		return h.lockError(err)
 	}
 	defer func() { _ = flock(fd, unix.LOCK_UN) }()
+	if err := h.removable(fd, stale); err != nil {
+		return err
+	}
+	// A crash leaves both, and our lock guards the other one, too.
+	spare := h.file.spare()
+	_ = spare.unlink()
+	if err := h.file.unlink(); err != nil {
+		return h.pathError("unlink", err)
+	}
+	return nil
+}
+
+// removable returns what speaks against removing fd, which we have locked.
+func (h *Hold) removable(fd int, stale func(View) error) error {
 	// Not view: where that probes by locking, it would lose our lock.
 	v, err := h.viewText(fd)
 	if err != nil {
 		return err
 	}
-	names := func() error {
-		var there unix.Stat_t
-		err := retry("lstat", func() error {
-			return unix.Fstatat(dir, filepath.Base(path), &there, unix.AT_SYMLINK_NOFOLLOW)
-		})
-		switch {
-		case err == unix.ENOENT, err == nil && (ID{uint64(there.Dev), uint64(there.Ino)}) != v.ID:
-			return h.pathError("clean", ErrHeld) // replaced: somebody has started
-		case err != nil:
-			return h.pathError("lstat", err)
-		}
-		return nil
-	}
-	if err := names(); err != nil {
+	if err := h.stillNames(v.ID); err != nil {
 		return err
 	}
-	held, _, err := marked(fd)
+	held, _, err := ofdLocked(fd)
 	switch {
 	case held:
 		return h.pathError("clean", ErrHeld)
@@ -231,16 +226,17 @@ func Remove(path string, stale func(View) error) error {
 	if err := stale(v); err != nil {
 		return err
 	}
-	if err := names(); err != nil { // to judge took a while
-		return err
+	return h.stillNames(v.ID) // to judge took a while
+}
+
+// stillNames reports ErrHeld if the path names another file by now: somebody has
+// started.
+func (h *Hold) stillNames(id ID) error {
+	err := h.names(id)
+	if err == errAgain {
+		err = h.pathError("clean", ErrHeld)
 	}
-	// A crash in Record leaves both; this first: see reborn.
-	_ = unix.Unlinkat(dir, filepath.Base(spare(path)), 0)
-	err = retry("unlink", func() error { return unix.Unlinkat(dir, filepath.Base(path), 0) })
-	if err != nil {
-		return h.pathError("unlink", err)
-	}
-	return nil
+	return err
 }
 
 // A freeing is one goroutine that waits, on behalf of all who do, until nobody
@@ -259,7 +255,7 @@ var freeings = struct {
 // WaitFree blocks until nobody has the file that is at path now locked, or ctx
 // is done. It takes a shared lock for an instant at the end.
 func WaitFree(ctx context.Context, path string) error {
-	h := Hold{name: newName(path)}
+	h := Hold{file: newFile(path)}
 	fd, err := h.openRead()
 	if err != nil {
 		if errors.Is(err, unix.ENOENT) {
@@ -296,7 +292,7 @@ func awaitFree(fd int, id ID) *freeing {
 		f.err = flock(fd, unix.LOCK_SH)
 		if f.err == nil {
 			_ = flock(fd, unix.LOCK_UN)
-			f.err = waitMark(fd, false)
+			f.err = waitOFD(fd)
 		}
 		freeings.Lock()
 		delete(freeings.m, id)

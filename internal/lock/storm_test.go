@@ -828,7 +828,7 @@ func (r *role) stranger() {
 	if err != nil {
 		r.die(err)
 	}
-	there, err := newName(r.Path).stat()
+	there, err := statat(unix.AT_FDCWD, r.Path)
 	if err != nil && err != unix.ENOENT {
 		r.die(err)
 	}
@@ -914,7 +914,7 @@ func (r *role) leak() {
 	if refusal, err := h.Acquire(&Options{PID: os.Getpid(), Mode: 0o644}); err != nil || refusal.Held {
 		r.die(fmt.Errorf("acquire: %+v, %v", refusal, err))
 	}
-	child := r.childWith(h.FD())
+	child := r.childWith(h.fd)
 	fmt.Println("held")
 	var line string
 	_, _ = fmt.Scanln(&line)

@@ -87,7 +87,7 @@ func countQueues() int {
 
 func idOf(t testing.TB, path string) ID {
 	t.Helper()
-	m, err := newName(path).stat()
+	m, err := statat(unix.AT_FDCWD, path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,8 +36,12 @@ var queues = struct {
 // and holds nothing, if that is done first.
 func (h *Hold) Wait(ctx context.Context, o *Options) error {
 	if r, err := h.attempt(o); err != errAgain && (err != nil || !r.Held) {
+		if err != nil {
+			h.file.unpin()
+		}
 		return err
 	}
+	h.file.unpin()
 	w := &waiter{h: h, o: o, done: make(chan error, 1)}
 	q := join(h, w)
 	select {
@@ -58,7 +62,7 @@ func (h *Hold) Wait(ctx context.Context, o *Options) error {
 // that is no longer there waits for somebody who has nothing to do with w: it
 // keeps its waiters, if it has any, and w starts another.
 func join(h *Hold, w *waiter) *queue {
-	there, err := h.name.stat()
+	there, err := h.file.statPath()
 	path := h.Path()
 	queues.Lock()
 	defer queues.Unlock()
@@ -82,6 +86,16 @@ func (q *queue) blocks(fd int) bool {
 		q.on = st.id
 	}
 	return queues.m[q.path] == q || len(q.waiters) > 0
+}
+
+// options are those of the waiter who is first.
+func (q *queue) options() *Options {
+	queues.Lock()
+	defer queues.Unlock()
+	if len(q.waiters) == 0 {
+		return &Options{}
+	}
+	return q.waiters[0].o
 }
 
 // leave takes w out of the queue, unless it is w's turn.
@@ -128,12 +142,16 @@ func (q *queue) back(w *waiter) {
 func (q *queue) serve() {
 	var h Hold
 	h.Prepare(q.path)
+	defer func() {
+		h.file.unpin()
+		h.dropOld()
+	}()
 	for {
-		fd, write, err := h.look()
+		h.file.unpin()
+		fd, err := h.open(q.options())
 		if err == nil {
 			if !q.blocks(fd) {
 				closeFD(fd)
-				h.dropOld()
 				return
 			}
 			if err = flock(fd, unix.LOCK_EX); err != nil { // blocks
@@ -144,35 +162,34 @@ func (q *queue) serve() {
 		w := q.next()
 		if w == nil {
 			if fd >= 0 {
-				giveBack(fd)
+				unlockAndClose(fd)
 			}
-			h.dropOld()
 			return
 		}
 		var r refusal
 		switch err {
 		case nil:
-			r, err = h.settle(fd, write, w.o)
+			r, err = h.settle(fd, w.o)
 		case unix.ENOENT:
-			err = h.birth(w.o)
+			err = h.createNew(w.o)
 		}
 		switch {
 		case r.Held: // by somebody whom flock does not keep out
 			q.back(w)
 			_ = flock(fd, unix.LOCK_UN)
 			if r.Locked {
-				_ = waitMark(fd, write) // then look again, whatever it says
+				_ = waitOFD(fd) // then look again, whatever it says
 			} else {
 				waitStranger(&h, fd, r.PID)
 			}
 			closeFD(fd)
 		case err == nil:
-			if fd >= 0 && fd != h.fd {
+			if fd >= 0 && !h.has(fd) {
 				h.keep(fd)
 			}
-			h.name = w.h.name
 			*w.h = h
-			h = Hold{name: h.name, fd: -1}
+			h = Hold{}
+			h.Prepare(q.path)
 			w.done <- nil
 		case err == errAgain:
 			q.back(w)
@@ -181,7 +198,7 @@ func (q *queue) serve() {
 			}
 		default:
 			if fd >= 0 {
-				giveBack(fd)
+				unlockAndClose(fd)
 			}
 			w.done <- err
 		}

@@ -30,7 +30,7 @@ func waitStranger(h *Hold, fd, pid int) {
 	if len(fds) < 2 {
 		timeout = 100 * time.Millisecond // half blind: look often
 	}
-	if now, err := h.name.stat(); err != nil || now.id != before.id || !now.mtime.Equal(before.mtime) {
+	if now, err := h.file.statPath(); err != nil || now.id != before.id || !now.mtime.Equal(before.mtime) {
 		return
 	}
 	_, _ = unix.Poll(fds, int(timeout.Milliseconds()))

@@ -1055,9 +1055,6 @@ var malformed = map[string]string{
 	"byte order mark":        "\xef\xbb\xbf12\n",
 	"UTF-16":                 "1\x002\x00\n\x00",
 	"JSON":                   `{"pid": 12}`,
-	"megabytes of digits":    strings.Repeat("1", 10<<20),
-	"megabyte of blanks":     strings.Repeat(" ", 1<<20) + "1\n",
-	"megabyte of zeros":      strings.Repeat("0", 1<<20) + "1\n",
 }
 
 // usersScene is a file that nobody holds, in nobody's directory.

@@ -187,7 +187,7 @@ func runNamespaced(a attack, tool string, quick bool) (f finding, err error) {
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, self, "cell", a.name, tool, dir, filepath.Dir(self), fmt.Sprint(quick))
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PIDFILE=") }), "LC_ALL=C")
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PIDFILE_HELD=") }), "LC_ALL=C")
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,

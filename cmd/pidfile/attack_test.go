@@ -45,6 +45,8 @@ func helper(mode string) {
 		}
 	case "true":
 		os.Exit(0)
+	case "write": // to every file that it has inherited, and says what worked
+		writeInherited()
 	case "blind": // a PID 1 that knows of the child only that it started
 		c := exec.Command(os.Args[1], os.Args[2:]...)
 		c.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PIDFILE_TEST_HELPER=") })
@@ -556,19 +558,24 @@ func TestDeleted(t *testing.T) {
 func TestReplaced(t *testing.T) {
 	dir := t.TempDir()
 	path, other := filepath.Join(dir, "a.pid"), filepath.Join(dir, "other")
-	for name, replace := range map[string]func(){
-		"renamed over": func() {
+	ours := fmt.Sprintln(os.Getpid()) // alive: it may have written it
+	for name, c := range map[string]struct {
+		replace func()
+		left    string
+	}{
+		"renamed over": {func() {
 			writeFile(t, other, "none\n")
 			if err := os.Rename(other, path); err != nil {
 				t.Fatal(err)
 			}
-		},
-		"written over": func() { writeFile(t, path, "none\n") },
+		}, "none\n"},
+		"written over by a live program":              {func() { writeFile(t, path, ours) }, ours},
+		"written over with what nobody can have meant": {func() { writeFile(t, path, "none\n") }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := start(t, path, "sleep", "1000")
 			pid := w.command(t)
-			replace()
+			c.replace()
 			eventually(t, "a warning", func() bool {
 				return strings.Contains(w.told(), "pidfile: warning: "+path) && strings.Contains(w.told(), strconv.Itoa(pid))
 			})
@@ -579,9 +586,10 @@ func TestReplaced(t *testing.T) {
 			if n := strings.Count(w.stderr.String(), "\n"); n != 1 {
 				t.Errorf("%d lines on stderr, want 1: %s", n, &w.stderr)
 			}
-			if text, err := os.ReadFile(path); string(text) != "none\n" {
-				t.Errorf("another's file says %q now: %v", text, err)
+			if text, err := os.ReadFile(path); string(text) != c.left {
+				t.Errorf("the file says %q now, not %q: %v", text, c.left, err)
 			}
+			_ = os.Remove(path)
 			works(t, path)
 		})
 	}
@@ -701,7 +709,7 @@ func TestShortRuns(t *testing.T) {
 		}
 	})
 	// sh itself reads the file in half of the runs, and is exec'd in the other.
-	scripts := []string{`read pid <"$PIDFILE"; echo $$ $pid`, `printf "$$ "; exec cat "$PIDFILE"`}
+	scripts := []string{`read pid <"$PIDFILE_HELD"; echo $$ $pid`, `printf "$$ "; exec cat "$PIDFILE_HELD"`}
 	i := 0
 	for began := time.Now(); i < n && time.Since(began) < limit; i++ {
 		out, err := exec.Command(binary, "run", path, "sh", "-c", scripts[i%2]).Output()
@@ -820,7 +828,7 @@ func TestHandOver(t *testing.T) {
 	const n = 20
 	var all []*wrapper
 	for i := range n {
-		w := prepare(t, path, "sh", "-c", `echo in >>"$1"; read pid <"$PIDFILE"; echo $((pid-$$)) >>"$1"; echo out >>"$1"; exit $2`, "sh", log, strconv.Itoa(i))
+		w := prepare(t, path, "sh", "-c", `echo in >>"$1"; read pid <"$PIDFILE_HELD"; echo $((pid-$$)) >>"$1"; echo out >>"$1"; exit $2`, "sh", log, strconv.Itoa(i))
 		w.Args = slices.Insert(w.Args, 2, "-w")
 		w.begin(t)
 		all = append(all, w)

@@ -30,7 +30,7 @@ when pidfile returns. If pidfile itself is killed, COMMAND keeps the lock, so
 that a second start is refused all the same (or ends too: --die-together).
 
 What an earlier run left behind after a crash is replaced. COMMAND finds the
-path of PIDFILE in the environment variable PIDFILE. Flags go before PIDFILE:
+path of PIDFILE in the environment variable PIDFILE_HELD. Flags go before PIDFILE:
 what follows it is COMMAND's.
 
 As PID 1 of a container, pidfile reaps what its COMMAND leaves behind.

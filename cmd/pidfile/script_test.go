@@ -56,7 +56,7 @@ func testMain(m *testing.M) int {
 		panic(err)
 	}
 	os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	os.Unsetenv("PIDFILE")
+	os.Unsetenv("PIDFILE_HELD")
 	// Orphans of killed wrappers come to us: none goes unseen, and no PID of
 	// theirs is another's before we have reaped it.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {

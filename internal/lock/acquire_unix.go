@@ -3,6 +3,7 @@
 package lock
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"syscall"
@@ -259,12 +260,23 @@ func notPIDFile(fd int, st meta, pid int) string {
 		return "its file system keeps no files, but shows the state of the kernel"
 	case pid != 0:
 		return ""
-	case st.size > MaxText:
+	case st.size > MaxText && !allNUL(fd, st.size):
 		return "its first line is not a PID, and it is longer than a PID"
 	case st.mode&0o111 != 0 && !keepsNoModes(fd):
 		return "it may be executed"
 	}
 	return ""
+}
+
+// allNUL reports whether fd's file has no other bytes, and not many: so a crash of
+// the machine may leave a file that had just been written.
+func allNUL(fd int, size int64) bool {
+	var buf [4096]byte
+	if size > int64(len(buf)) {
+		return false
+	}
+	n, err := pread(fd, buf[:])
+	return err == nil && len(bytes.Trim(buf[:n], "\x00")) == 0
 }
 
 // replace takes the place of the left-over fd, whose lock we hold: so nobody

@@ -145,6 +145,7 @@ func (h *Hold) Adopt(pairs []Pair, pid int) (int, error) {
 	err = h.claim(p, pid)
 	if err != nil {
 		h.fd = -1
+		h.file.unpin()
 	}
 	switch err {
 	case nil:

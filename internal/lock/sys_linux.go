@@ -149,7 +149,7 @@ func ofdLocked(fd int) (held bool, pid int, err error) {
 // a holder's flock(2).
 func ofdInherited(fd int) bool {
 	lk, err := ofd("getlk", fd, unix.F_OFD_GETLK, unix.F_WRLCK, heirs)
-	return err == nil && lk.Type == unix.F_RDLCK && !collides(fd)
+	return err == nil && lk.Type == unix.F_RDLCK && lk.Start == heirs.Start && lk.Len == heirs.Len && !collides(fd)
 }
 
 // probe is ofdLocked for those who only look: who inherited the lock counts too.

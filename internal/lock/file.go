@@ -4,6 +4,7 @@ package lock
 
 import (
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -19,9 +20,17 @@ type file struct {
 	at     int    // what name counts from: AT_FDCWD until the directory is pinned
 	name   string // path, or its last element
 	pinned bool   // at is ours to close
+	direct bool   // no directory on the way may be a symbolic link
 }
 
 func newFile(path string) file { return file{path: path, at: unix.AT_FDCWD, name: path} }
+
+// directFile is a file that no symbolic link may lead to.
+func directFile(path string) file {
+	f := newFile(path)
+	f.direct = true
+	return f
+}
 
 // pin opens the directory. A directory that the system does not let us open
 // though its files may be used (on the BSDs one without read permission) is not
@@ -33,11 +42,13 @@ func (f *file) pin() error {
 		dir = "."
 	}
 	var fd int
-	err := retry("pin", func() (err error) {
-		fd, err = unix.Open(dir, pinFlags|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		return err
-	})
-	if err == unix.EACCES && pinReads {
+	var err error
+	if f.direct {
+		fd, err = openDirect(dir)
+	} else {
+		fd, err = openat("pin", unix.AT_FDCWD, dir, pinFlags|unix.O_DIRECTORY, 0)
+	}
+	if err == unix.EACCES && !f.direct && pinReads {
 		return nil
 	}
 	if err == nil {
@@ -46,12 +57,28 @@ func (f *file) pin() error {
 	return err
 }
 
+// openDirect opens the directory at an absolute path, one element after the other
+// and none of them through a symbolic link: ENOTDIR or ELOOP if there is one.
+func openDirect(dir string) (int, error) {
+	at, err := openat("pin", unix.AT_FDCWD, "/", pinFlags|unix.O_DIRECTORY, 0)
+	for name := range strings.SplitSeq(dir, "/") {
+		if err != nil || name == "" {
+			continue
+		}
+		var next int
+		next, err = openat("pin", at, name, pinFlags|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+		closeFD(at)
+		at = next
+	}
+	return at, err
+}
+
 // unpin closes the directory.
 func (f *file) unpin() {
 	if f.pinned {
 		closeFD(f.at)
 	}
-	*f = newFile(f.path)
+	f.at, f.name, f.pinned = unix.AT_FDCWD, f.path, false
 }
 
 // spare is the name beside f that a PID file has between its creation and its

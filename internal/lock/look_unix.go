@@ -47,8 +47,22 @@ func (h *Hold) openRead() (int, error) {
 
 // Look looks at the PID file at path. The error says why nothing at all could be
 // seen: it does not exist, or is no regular file.
-func Look(path string) (v View, err error) {
+func Look(path string) (View, error) {
 	h := Hold{file: newFile(path)}
+	return h.look()
+}
+
+// LookDirect is Look at an absolute path that no symbolic link leads to.
+func LookDirect(path string) (View, error) {
+	h := Hold{file: directFile(path)}
+	if err := h.file.pin(); err != nil {
+		return View{}, h.pathError("open", err)
+	}
+	defer h.file.unpin()
+	return h.look()
+}
+
+func (h *Hold) look() (v View, err error) {
 	for range looks {
 		var steady bool
 		if v, steady, err = h.lookOnce(); steady {
@@ -173,6 +187,16 @@ func Peek(path string, running func(pid int, mtime time.Time) bool) Refusal {
 // against it. A file that somebody has locked is ErrHeld. It does not block.
 func Remove(path string, stale func(View) error) error {
 	h := Hold{file: newFile(path)}
+	return h.removeStale(stale)
+}
+
+// RemoveDirect is Remove at an absolute path that no symbolic link leads to.
+func RemoveDirect(path string, stale func(View) error) error {
+	h := Hold{file: directFile(path)}
+	return h.removeStale(stale)
+}
+
+func (h *Hold) removeStale(stale func(View) error) error {
 	if err := h.file.pin(); err != nil {
 		return h.pathError("open", err)
 	}

@@ -569,7 +569,7 @@ func TestReplaced(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "none\n"},
-		"written over by a live program":              {func() { writeFile(t, path, ours) }, ours},
+		"written over by a live program":               {func() { writeFile(t, path, ours) }, ours},
 		"written over with what nobody can have meant": {func() { writeFile(t, path, "none\n") }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

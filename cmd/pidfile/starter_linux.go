@@ -51,10 +51,10 @@ var steps = [...]string{
 type plan struct {
 	fd      int
 	oldSize int64
-	keep    int   // the descriptor that COMMAND inherits; -1: none
-	at      int   // the directory of the PID file
-	link    bool  // and its name in there is pidfile
-	from    *byte // or is this until then
+	keep    int                             // the descriptor that COMMAND inherits; -1: none
+	at      int                             // the directory of the PID file
+	link    bool                            // and its name in there is pidfile
+	from    *byte                           // or is this until then
 	nofile  *[2]uint64                      // as it was before package syscall raised it
 	caught  [len(passed) + 1]syscall.Signal // to be set to their default
 	report  int                             // write end of the pipe, closed by exec

@@ -521,6 +521,9 @@ func (h *Hold) Release() error {
 			err = h.pathError("unlock", e)
 		}
 	}
+	if h.hand != nil { // commands and children share the other lock too
+		ofdUnlock(h.fd)
+	}
 	closeFD(h.fd)
 	h.fd = -1
 	h.dropOld()
@@ -698,7 +701,9 @@ func (h *Hold) keep(fd int) {
 }
 
 func giveBack(fd int) {
-	_ = flock(fd, unix.LOCK_UN) // close unlocks too, unless inherited
+	// To close it unlocks it too, unless it was inherited.
+	ofdUnlock(fd)
+	_ = flock(fd, unix.LOCK_UN)
 	closeFD(fd)
 }
 

@@ -1,6 +1,10 @@
 package lock
 
-import "golang.org/x/sys/unix"
+import (
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
 
 // newBaton makes a file without a name, in memory. It needs no right to run:
 // vm.memfd_noexec, since Linux 6.3, may demand that this be said.
@@ -15,4 +19,41 @@ func newBaton() (fd int, err error) {
 		}
 	}
 	return fd, err
+}
+
+// How to take the baton, and to give it back, on a description of one's own.
+const ofdSetlkw, ofdSetlk = unix.F_OFD_SETLKW, unix.F_OFD_SETLK
+
+// private opens the baton once more, for a lock of that description alone. Such
+// a lock and one of a process keep each other out. It returns -1 where that
+// cannot be: without /proc.
+func private(baton int) int {
+	fd := reopen(baton, unix.O_RDWR)
+	if fd < 0 {
+		return -1
+	}
+	if unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &unix.Flock_t{Type: unix.F_WRLCK}) != nil {
+		closeFD(fd)
+		return -1
+	}
+	return fd
+}
+
+// reopen opens the file that fd has open, under no name but that descriptor's. It
+// returns -1 if that fails, or something else is there.
+func reopen(fd, flags int) (other int) {
+	err := retry("reopen", func() (err error) {
+		other, err = unix.Open("/proc/self/fd/"+strconv.Itoa(fd), flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		return err
+	})
+	if err != nil {
+		return -1
+	}
+	ours, err := fstat(fd)
+	theirs, e := fstat(other)
+	if err != nil || e != nil || ours.id != theirs.id {
+		closeFD(other)
+		return -1
+	}
+	return other
 }

@@ -44,15 +44,24 @@ const inherited = "PIDFILE_INHERITED"
 // before the end can be done after it.
 //
 // Before that, Release removes the file and ends the lock for all who inherited
-// it, as ever: nothing is left to adopt. So does SetPID for those that were
-// started before it, where it replaces the file by another, and so does
-// Restore. If we crash, the process still has the lock, and may still adopt.
+// it, as ever: nothing is left to adopt. So does SetPID for those commands that
+// were given the file before it, started or not, where it replaces the file by
+// another, and so does Restore. Such a command can still be started, and Adopt
+// then returns ErrLost. If we crash, the process still has the lock, and may
+// still adopt.
 //
 // Inherit does not block. But SetPID, Restore and Release wait, after it, while
 // the other process is between two system calls of Adopt.
 //
-// It keeps two descriptors until Release. On systems other than Linux and the
-// BSDs the error is errors.ErrUnsupported.
+// Inherit may be called beside every other method, and beside the start of other
+// commands, by several goroutines; but cmd itself is for one goroutine at a time,
+// as every exec.Cmd. The two files that it appends are copies for cmd alone. No
+// method closes them, not even Release: the garbage collector does, once cmd is
+// no longer used, whether it was started or not. Nothing is left for the caller
+// to close. The File keeps two descriptors more until Release; outside Linux, and
+// without /proc, it also keeps one of cmd's open until then.
+//
+// On systems other than Linux and the BSDs the error is errors.ErrUnsupported.
 func (f *File) Inherit(cmd *exec.Cmd) {
 	if err := f.inherit(cmd); err != nil && cmd.Err == nil {
 		cmd.Err = err

@@ -468,6 +468,7 @@ func handDown(t *testing.T, f *pidfile.File) {
 		fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 		must(t, err)
 		fds = append(fds, strconv.Itoa(fd))
+		must(t, file.Close()) // we are the command
 	}
 	t.Setenv(inheritedEnv, strings.Join(fds, ":"))
 }
@@ -606,7 +607,7 @@ func TestAdoptNotInherited(t *testing.T) {
 func TestInheritLeaks(t *testing.T) {
 	path := tempPath(t)
 	t.Run("inherit", func(t *testing.T) {
-		leakless(t, func() {
+		collectedLeakless(t, func() {
 			for range 500 {
 				f := acquire(t, path)
 				for range 3 {
@@ -622,7 +623,7 @@ func TestInheritLeaks(t *testing.T) {
 		})
 	})
 	t.Run("adopt", func(t *testing.T) {
-		leakless(t, func() {
+		collectedLeakless(t, func() {
 			for range 500 {
 				f := acquire(t, path)
 				handDown(t, f)
@@ -635,7 +636,7 @@ func TestInheritLeaks(t *testing.T) {
 		})
 	})
 	t.Run("lost", func(t *testing.T) {
-		leakless(t, func() {
+		collectedLeakless(t, func() {
 			for range 500 {
 				f := acquire(t, path)
 				handDown(t, f)

@@ -444,7 +444,7 @@ func (h *Hold) createAnonymous(o *Options) (*anonymous, error) {
 
 func (h *Hold) lockAnonymous(a *anonymous, o *Options) (err error) {
 	if o.Inherit {
-		if a.ro, err = reopen(a.fd); err != nil {
+		if a.ro, err = reopen(a.fd, unix.O_RDONLY); err != nil {
 			a.ro = -1
 			return h.wrapErrno("open", err)
 		}
@@ -726,6 +726,9 @@ func (h *Hold) Release() error {
 			err = h.pathError("unlock", e)
 		}
 	}
+	if h.hand != nil { // commands and children share the other lock too
+		ofdUnlock(h.fd)
+	}
 	h.closeAll()
 	return err
 }
@@ -977,7 +980,9 @@ func (h *Hold) keep(fd int) {
 }
 
 func unlockAndClose(fd int) {
-	_ = flock(fd, unix.LOCK_UN) // close unlocks too, unless inherited
+	// To close it unlocks it too, unless it was inherited.
+	ofdUnlock(fd)
+	_ = flock(fd, unix.LOCK_UN)
 	closeFD(fd)
 }
 

@@ -2,7 +2,10 @@
 
 package lock
 
-import "os"
+import (
+	"os"
+	"syscall"
+)
 
 // newBaton makes a temporary file and removes its name.
 func newBaton() (int, error) {
@@ -16,3 +19,8 @@ func newBaton() (int, error) {
 	}
 	return dup(int(f.Fd()))
 }
+
+// A lock belongs to the process here, and a descriptor cannot be opened again.
+const ofdSetlkw, ofdSetlk = syscall.F_SETLKW, syscall.F_SETLK
+
+func private(int) int { return -1 }

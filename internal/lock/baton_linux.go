@@ -16,3 +16,21 @@ func newBaton() (fd int, err error) {
 	}
 	return fd, err
 }
+
+// How to take the baton, and to give it back, on a description of one's own.
+const ofdSetlkw, ofdSetlk = unix.F_OFD_SETLKW, unix.F_OFD_SETLK
+
+// private opens the baton once more, for a lock of that description alone. Such
+// a lock and one of a process keep each other out. It returns -1 where that
+// cannot be: without /proc.
+func private(baton int) int {
+	fd, err := reopen(baton, unix.O_RDWR)
+	if err != nil {
+		return -1
+	}
+	if unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &unix.Flock_t{Type: unix.F_WRLCK}) != nil {
+		closeFD(fd)
+		return -1
+	}
+	return fd
+}

@@ -6,19 +6,18 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"weak"
 )
 
-// A hand is what a holder gives its children: both descriptors are ours, and
-// closed with the file.
+// A hand is what a holder gives its children, and what it keeps of that. The two
+// numbers are the Hold's, as its fd is. What is given is a copy for each command,
+// which that one alone owns: see Inherit.
 type hand struct {
-	lock  *os.File // shares the holder's lock
-	baton *os.File
-}
-
-func (g *hand) close() {
-	// Nothing was written that an error could tell of.
-	_ = g.lock.Close()
-	_ = g.baton.Close()
+	baton int // what is copied
+	own   int // the baton on a description that nobody else has, -1 if there is none
+	// The copies that this process may still have.
+	locks  []weak.Pointer[os.File]
+	batons []*os.File // only where own is -1
 }
 
 // A Pair is the descriptor numbers of a lock and its baton in a child.

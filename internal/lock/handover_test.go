@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -114,6 +115,8 @@ func (x *faultRun) mustInherit(h *Hold) Pair {
 	if err != nil {
 		x.Fatal(err)
 	}
+	defer held.Close() // we are the command
+	defer baton.Close()
 	if h == &x.h && !strings.Contains(x.Name(), "adoption") {
 		return Pair{} // there is nobody to use them
 	}
@@ -129,7 +132,10 @@ func (x *faultRun) copy(f *os.File) int {
 }
 
 func (x *faultRun) inherit() error {
-	_, _, err := x.h.Inherit()
+	held, baton, err := x.h.Inherit()
+	if err == nil {
+		_, _ = held.Close(), baton.Close()
+	}
 	return err
 }
 
@@ -200,6 +206,8 @@ type raceRule struct {
 	Broken string                   // the step that is left out
 	Fails  map[string]syscall.Errno // calls that fail in the children
 	Denied bool                     // the file cannot be unlinked
+	Bare   bool                     // the parent has no /proc
+	Waste  bool                     // the parent leaves its copies to the collector
 }
 
 const raceEnv = "PIDFILE_LOCK_TEST_RACE"
@@ -223,6 +231,8 @@ func (r *raceRule) fault(call string) syscall.Errno {
 		return unix.EIO
 	case r.Fails[call] != 0:
 		return r.Fails[call]
+	case r.Bare && call == "reopen":
+		return unix.ENOENT
 	case call == "unlink" || call == "rename":
 		spin(time.Duration(rand.IntN(200)) * time.Microsecond)
 		if r.Denied && call == "unlink" {
@@ -399,6 +409,12 @@ func (r *raceRule) round(t *testing.T, res *raceResult, sockets []int, delay tim
 	ok(err)
 	for _, s := range sockets {
 		ok(send(s, "adopt", int(held.Fd()), int(baton.Fd())))
+	}
+	runtime.KeepAlive(held)
+	runtime.KeepAlive(baton)
+	if !r.Waste {
+		ok(held.Close())
+		ok(baton.Close())
 	}
 	release := func() {
 		if err := h.Release(); err != nil {

@@ -4,47 +4,124 @@ package lock
 
 import (
 	"os"
+	"slices"
 	"syscall"
 	"time"
+	"weak"
 
 	"golang.org/x/sys/unix"
 )
 
 // Inherit returns the two descriptors that a child must have to adopt the file.
-// They are the same for all children, and stay ours.
+// They are copies for one command, which owns them: nothing here closes them, for
+// another goroutine may be about to start it, and would find another file under
+// their numbers. Like every os.File they are closed when nobody has them any
+// more; until then they share the lock, which ends all the same with Release.
 func (h *Hold) Inherit() (lock, baton *os.File, err error) {
 	if h.hand == nil {
 		if h.hand, err = h.newHand(); err != nil {
-			return nil, nil, err
+			return nil, nil, h.pathError("baton", err)
 		}
 	}
-	return h.hand.lock, h.hand.baton, nil
+	l, err := dup(h.locked())
+	if err != nil {
+		return nil, nil, h.pathError("dup", err)
+	}
+	b, err := dup(h.hand.baton)
+	if err != nil {
+		closeFD(l)
+		return nil, nil, h.pathError("dup", err)
+	}
+	lock, baton = os.NewFile(uintptr(l), h.Path()), os.NewFile(uintptr(b), "baton")
+	h.hand.given(lock, baton)
+	return lock, baton, nil
 }
 
-// newHand makes a baton. The lock's descriptor is a copy, since an os.File that
-// is forgotten closes its own.
+// newHand makes a baton that says which file it belongs to.
 func (h *Hold) newHand() (*hand, error) {
-	fd, err := dup(h.locked())
-	if err != nil {
-		return nil, h.pathError("dup", err)
-	}
 	baton, err := newBaton()
 	if err != nil {
-		closeFD(fd)
-		return nil, h.pathError("baton", err)
+		return nil, err
 	}
-	g := &hand{os.NewFile(uintptr(fd), h.Path()), os.NewFile(uintptr(baton), "baton")}
+	g := &hand{baton: baton, own: private(baton)}
 	if err := h.describe(g); err != nil {
 		g.close()
-		return nil, h.pathError("baton", err)
+		return nil, err
 	}
 	return g, nil
+}
+
+// given remembers the copies for a command, and forgets those that are gone.
+//
+// Where we take the baton as a process does, closing any descriptor of it would
+// give it back. So the garbage collector is not to close a copy while we live.
+func (g *hand) given(lock, baton *os.File) {
+	g.locks = slices.DeleteFunc(g.locks, func(p weak.Pointer[os.File]) bool { return p.Value() == nil })
+	g.locks = append(g.locks, weak.Make(lock))
+	if g.own < 0 {
+		g.batons = append(g.batons, baton)
+	}
+}
+
+// withdraw ends what the copies for commands share of a lock that is a child's
+// alone now. Each keeps its number, which becomes a descriptor without a lock of
+// the same file, or of the baton where that cannot be had.
+func (g *hand) withdraw(lock int) {
+	bare, err := reopen(lock, unix.O_RDONLY)
+	if err != nil {
+		bare = g.baton
+	} else {
+		defer closeFD(bare)
+	}
+	for _, p := range g.locks {
+		f := p.Value()
+		if f == nil {
+			continue // collected
+		}
+		c, err := f.SyscallConn()
+		if err != nil {
+			continue // closed by the command's owner
+		}
+		// Control keeps the number f's, whoever closes f meanwhile.
+		_ = c.Control(func(fd uintptr) {
+			syscall.ForkLock.RLock() // no child is to get it before CloseOnExec
+			defer syscall.ForkLock.RUnlock()
+			_ = retry("dup", func() error { return unix.Dup2(bare, int(fd)) })
+			unix.CloseOnExec(int(fd))
+		})
+	}
+}
+
+// take takes the baton for the parent, on its own description if it has one:
+// then nothing that is done to another descriptor gives the baton back.
+func (g *hand) take() error {
+	if g.own < 0 {
+		return take(g.baton, syscall.F_SETLKW)
+	}
+	return take(g.own, ofdSetlkw)
+}
+
+func (g *hand) drop() {
+	if g.own < 0 {
+		drop(g.baton, syscall.F_SETLK)
+	} else {
+		drop(g.own, ofdSetlk)
+	}
+}
+
+// close gives the baton back and closes what is ours.
+func (g *hand) close() {
+	g.drop()
+	if g.own >= 0 {
+		closeFD(g.own)
+	}
+	closeFD(g.baton)
 }
 
 // describe writes into the baton which file it belongs to.
 func (h *Hold) describe(g *hand) error {
 	d := deed{unclaimed, h.id, h.PID(), h.Path()}
-	return pwrite(int(g.baton.Fd()), []byte(d.text()))
+	return pwrite(g.baton, []byte(d.text()))
 }
 
 func dup(fd int) (copied int, err error) {
@@ -60,12 +137,11 @@ func (h *Hold) guarded(op string, f func() error) error {
 	if h.hand == nil {
 		return f()
 	}
-	baton := int(h.hand.baton.Fd())
-	if err := take(baton); err != nil {
+	if err := h.hand.take(); err != nil {
 		return h.pathError(op, err)
 	}
 	if s, err := h.adopted(); s != unclaimed {
-		drop(baton)
+		h.hand.drop()
 		return err
 	}
 	id := h.id
@@ -75,8 +151,9 @@ func (h *Hold) guarded(op string, f func() error) error {
 		// a child finds that it is lost.
 		_ = h.describe(h.hand)
 	}
-	drop(baton)
-	if h.id != id { // what the children have is the lock of a file that is gone
+	if h.id == id {
+		h.hand.drop()
+	} else { // what the children have is the lock of a file that is gone
 		h.hand.close()
 		h.hand = nil
 	}
@@ -92,7 +169,7 @@ func (h *Hold) adopted() (state, error) {
 		return unclaimed, nil
 	}
 	var s [1]byte
-	if n, err := pread(int(h.hand.baton.Fd()), s[:]); err != nil || n == 0 {
+	if n, err := pread(h.hand.baton, s[:]); err != nil || n == 0 {
 		return shared, h.pathError("baton", err) // if in doubt, nothing is done to it
 	}
 	return state(s[0]), changed
@@ -102,7 +179,7 @@ func (h *Hold) adopted() (state, error) {
 // baton, which hand.close gives back. done: there is nothing left to release.
 func (h *Hold) part() (done bool, err error) {
 	s := shared
-	if err = take(int(h.hand.baton.Fd())); err != nil {
+	if err = h.hand.take(); err != nil {
 		err = h.pathError("baton", err)
 	} else {
 		s, err = h.adopted()
@@ -123,6 +200,7 @@ func (h *Hold) part() (done bool, err error) {
 
 // leave closes our descriptors of a file whose lock is a child's.
 func (h *Hold) leave() {
+	h.hand.withdraw(h.locked())
 	h.closeAll()
 }
 
@@ -139,7 +217,7 @@ func (h *Hold) Adopt(pairs []Pair, pid int) (int, error) {
 	p := pairs[i]
 	unix.CloseOnExec(p.Lock)
 	unix.CloseOnExec(p.Baton)
-	if err := take(p.Baton); err != nil {
+	if err := take(p.Baton, syscall.F_SETLKW); err != nil {
 		return i, h.pathError("baton", err)
 	}
 	err = h.claim(p, pid)
@@ -152,7 +230,7 @@ func (h *Hold) Adopt(pairs []Pair, pid int) (int, error) {
 	case ErrChanged:
 		closeFD(p.Lock)
 	default:
-		drop(p.Baton)
+		drop(p.Baton, syscall.F_SETLK)
 		return i, err
 	}
 	closeFD(p.Baton)
@@ -274,15 +352,16 @@ func (h *Hold) sign(baton int, s state, pid int) error {
 	return h.record(pid)
 }
 
-// take takes the baton. It blocks as long as a relative of ours has it, which is
-// as long as a few system calls take.
-func take(baton int) error {
+// take takes the baton with setlkw: as a process does, so that a crash of ours
+// gives it back though others have the same description. It blocks as long as a
+// relative of ours has it, which is as long as a few system calls take.
+func take(baton, setlkw int) error {
 	if broken("baton") {
 		return nil
 	}
 	for {
 		err := retry("setlkw", func() error {
-			return syscall.FcntlFlock(uintptr(baton), syscall.F_SETLKW, &syscall.Flock_t{Type: syscall.F_WRLCK})
+			return syscall.FcntlFlock(uintptr(baton), setlkw, &syscall.Flock_t{Type: syscall.F_WRLCK})
 		})
 		// The kernel sees processes, not threads, and so a deadlock where two
 		// threads of a process are concerned, fcntl(2). Nobody who has a baton
@@ -295,7 +374,7 @@ func take(baton int) error {
 }
 
 // drop gives the baton back.
-func drop(baton int) {
+func drop(baton, setlk int) {
 	// A failure keeps it until the descriptor is closed.
-	_ = syscall.FcntlFlock(uintptr(baton), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_UNLCK})
+	_ = syscall.FcntlFlock(uintptr(baton), setlk, &syscall.Flock_t{Type: syscall.F_UNLCK})
 }

@@ -14,7 +14,7 @@ const (
 
 func (f *file) anonymous(uint32) (int, error) { return -1, errNoAnonymous }
 func (f *file) link(int) error                { return errNoAnonymous }
-func reopen(int) (int, error)                 { return -1, errNoAnonymous }
+func reopen(int, int) (int, error)            { return -1, errNoAnonymous }
 
 func ofdLock(int) error     { return nil }
 func ofdInherit(int)        {}

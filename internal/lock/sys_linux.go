@@ -30,14 +30,30 @@ func (f *file) anonymous(mode uint32) (int, error) {
 	return fd, err
 }
 
-// reopen opens fd's file once more, for reading alone: an open file description
-// of its own, with locks of its own. errNoAnonymous where there is no /proc.
-func reopen(fd int) (int, error) {
-	ro, err := openat("reopen", unix.AT_FDCWD, procFD(fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if err == unix.ENOENT || err == unix.ENOTDIR {
+// reopen opens fd's file once more: an open file description of its own, with
+// locks of its own. errNoAnonymous where there is no /proc, or another one.
+func reopen(fd, flags int) (int, error) {
+	again, err := openat("reopen", unix.AT_FDCWD, procFD(fd), flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	switch err {
+	case nil:
+	case unix.ENOENT, unix.ENOTDIR:
+		return -1, errNoAnonymous
+	default:
+		return -1, err
+	}
+	ours, err := fstat(fd)
+	theirs, e := fstat(again)
+	if err == nil {
+		err = e
+	}
+	if err == nil && ours.id != theirs.id {
 		err = errNoAnonymous
 	}
-	return ro, err
+	if err != nil {
+		closeFD(again)
+		return -1, err
+	}
+	return again, nil
 }
 
 func procFD(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }

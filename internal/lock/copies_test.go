@@ -1,0 +1,235 @@
+//go:build linux
+
+package lock
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The copies that Inherit returns, each owned by a command.
+
+// handing returns the holder of a new file. It is without /proc if bare.
+func handing(t *testing.T, bare bool) *Hold {
+	t.Helper()
+	t.Cleanup(func() { fault = nil })
+	fault = (&raceRule{Bare: bare}).fault
+	h := new(Hold)
+	h.Prepare(filepath.Join(t.TempDir(), "a.pid"))
+	if r, err := h.Acquire(&Options{PID: os.Getpid(), Mode: 0o644}); err != nil || r.Held {
+		t.Fatal(r, err)
+	}
+	return h
+}
+
+func copies(t *testing.T, h *Hold) (held, baton *os.File) {
+	t.Helper()
+	held, baton, err := h.Inherit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return held, baton
+}
+
+// collectFiles has closed every os.File that was garbage when it was called.
+func collectFiles() {
+	for range 2 {
+		done := make(chan struct{})
+		// Behind those of the files, in one queue.
+		runtime.SetFinalizer(&[64]byte{}, func(*[64]byte) { close(done) })
+		for closed := false; !closed; {
+			runtime.GC()
+			select {
+			case <-done:
+				closed = true
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+}
+
+// both runs f with a description of the baton that is the parent's own, and where
+// the parent takes it as a process does.
+func both(t *testing.T, f func(t *testing.T, bare bool)) {
+	for _, bare := range []bool{false, true} {
+		t.Run(fmt.Sprintf("bare=%v", bare), func(t *testing.T) { f(t, bare) })
+	}
+}
+
+// Nothing that happens to the copies gives the baton back while it is taken.
+func TestBatonStaysTaken(t *testing.T) {
+	both(t, func(t *testing.T, bare bool) {
+		h := handing(t, bare)
+		for range 100 {
+			copies(t, h)
+		}
+		if (h.hand.own < 0) != bare {
+			t.Fatalf("own description: %d", h.hand.own)
+		}
+		other, err := dup(h.hand.baton)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeFD(other) // not before: that would give it back, if bare
+		looks := 0
+		fault = func(call string) syscall.Errno {
+			if call == "unlink" {
+				collectFiles()
+				looks++
+				lk := unix.Flock_t{Type: unix.F_WRLCK}
+				if err := unix.FcntlFlock(uintptr(other), unix.F_OFD_GETLK, &lk); err != nil || lk.Type != unix.F_WRLCK {
+					t.Errorf("the baton is free: %+v, %v", lk, err)
+				}
+			}
+			return 0
+		}
+		if err := h.Release(); err != nil {
+			t.Error(err)
+		}
+		if looks == 0 {
+			t.Error("nothing was looked at")
+		}
+	})
+}
+
+func TestReleaseRacesAdoptWhileCollecting(t *testing.T) {
+	both(t, func(t *testing.T, bare bool) {
+		for name, r := range raceWays {
+			t.Run(name, func(t *testing.T) {
+				over, ended := make(chan struct{}), make(chan struct{})
+				go func() {
+					defer close(ended)
+					for {
+						select {
+						case <-over:
+							return
+						default:
+							runtime.GC()
+						}
+					}
+				}()
+				r.Bare, r.Waste = bare, true
+				res := race(t, r, 1, 300)
+				close(over)
+				<-ended
+				for _, w := range res.wrong {
+					t.Error(w)
+				}
+				if res.adopted < 15 || res.lost < 15 {
+					t.Errorf("adopted %d times, released before %d times: they hardly met", res.adopted, res.lost)
+				}
+			})
+		}
+	})
+}
+
+// What the parent still has for a command, started or not, does not keep a file
+// locked that a child has adopted in place: it is free when the child ends.
+func TestReleaseWithdrawsCopies(t *testing.T) {
+	both(t, func(t *testing.T, bare bool) {
+		h := handing(t, bare)
+		fault = (&raceRule{Bare: bare, Fails: map[string]syscall.Errno{"tmpfile": unix.EACCES}}).fault
+		held, baton := copies(t, h)
+		late, lateBaton := copies(t, h)
+		var child Hold
+		child.Prepare(h.Path())
+		if _, err := child.Adopt([]Pair{pairOf(t, held, baton)}, faultNext); err != nil || child.id != h.id {
+			t.Fatalf("%v, or it was not adopted in place", err)
+		}
+		if err := h.Release(); err != nil {
+			t.Fatal(err)
+		}
+		if free(h.Path()) {
+			t.Error("the child's file is not locked")
+		}
+		// The numbers are still the commands', and no other file's.
+		st, err := fstat(int(late.Fd()))
+		if err != nil || !bare && st.id != child.id {
+			t.Errorf("%+v, %v", st, err)
+		}
+		flags, err := unix.FcntlInt(late.Fd(), unix.F_GETFD, 0)
+		if err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("flags %#x, %v", flags, err)
+		}
+		// A command that is started only now.
+		var second Hold
+		second.Prepare(h.Path())
+		_, err = second.Adopt([]Pair{pairOf(t, late, lateBaton)}, faultNext+1)
+		if want := map[bool]error{false: ErrChanged, true: ErrNotHanded}[bare]; err != want {
+			t.Errorf("a late adoption: %v, want %v", err, want)
+		}
+		closeFD(child.fd) // it is killed
+		if !free(h.Path()) {
+			t.Error("the child has ended, and its file is still locked")
+		}
+		for _, f := range []*os.File{held, baton, late, lateBaton} {
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// pairOf is what a child would have of these.
+func pairOf(t *testing.T, held, baton *os.File) (p Pair) {
+	t.Helper()
+	var err, e error
+	p.Lock, err = dup(int(held.Fd()))
+	p.Baton, e = dup(int(baton.Fd()))
+	if err != nil || e != nil {
+		t.Fatal(err, e)
+	}
+	return p
+}
+
+// Copies that nobody adopts keep nobody waiting for a file that is free.
+func TestWaitFreeDespiteCopies(t *testing.T) {
+	for name, change := range map[string]func(h *Hold) error{
+		"released":           func(h *Hold) error { return h.Release() },
+		"recorded, released": func(h *Hold) error { return firstOf(h.Record(faultNext), h.Release()) },
+		"renewed, released": func(h *Hold) error {
+			return firstOf(os.Remove(h.Path()), h.Renew(), h.Release())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := handing(t, false)
+			fault = nil // WaitFree has a goroutine
+			held, baton := copies(t, h)
+			defer held.Close()
+			defer baton.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			free := make(chan error, 1)
+			go func() { free <- WaitFree(ctx, h.Path()) }()
+			for waits := false; !waits; { // until it has the file open
+				freeings.Lock()
+				_, waits = freeings.m[h.ID()]
+				freeings.Unlock()
+				runtime.Gosched()
+			}
+			if err := change(h); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-free; err != nil {
+				t.Errorf("released, and who waits for that: %v", err)
+			}
+		})
+	}
+}
+
+func firstOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

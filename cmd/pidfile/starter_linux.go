@@ -234,6 +234,7 @@ const atFDCWD = ^uintptr(0) - 99 // -100
 func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 	var (
 		text    [32]byte
+		st      unix.Statx_t
 		said    [2]uint32
 		fresh   sigaction
 		r, n, c uintptr
@@ -315,6 +316,12 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 		said[0] = stepLink
 		for e = syscall.EINTR; e == syscall.EINTR; {
 			_, _, e = syscall.RawSyscall6(unix.SYS_RENAMEAT2, uintptr(p.at), uintptr(unsafe.Pointer(p.from)), uintptr(p.at), uintptr(unsafe.Pointer(p.pidfile)), 0, 0)
+		}
+		if e == 0 { // was it ours? see lock.Pending
+			_, _, e = syscall.RawSyscall6(unix.SYS_STATX, uintptr(p.fd), uintptr(unsafe.Pointer(p.empty)), unix.AT_EMPTY_PATH, unix.STATX_NLINK, uintptr(unsafe.Pointer(&st)), 0)
+			if e == 0 && st.Nlink == 0 {
+				e = syscall.ENOENT
+			}
 		}
 	}
 	if e == 0 && p.keep >= 0 {

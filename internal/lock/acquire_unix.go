@@ -366,7 +366,7 @@ func (h *Hold) replaceStale(old meta, o *Options) error {
 		if err = h.names(old.id); err == nil {
 			return h.commit(a, Pending{spare: spare, rename: true, OldSize: int64(h.n)}, o)
 		}
-		_ = spare.unlink() // who comes next removes it, too
+		unlinkIf(&spare, a.id)
 	}
 	a.close()
 	switch err {
@@ -493,11 +493,13 @@ func (h *Hold) commit(a *anonymous, p Pending, o *Options) error {
 		h.fd, h.ro, h.id, h.born, h.mode = a.fd, a.ro, a.id, true, o.Mode
 		return nil
 	}
-	if o.Publish != nil { // it may have failed after the link
-		h.unlinkIf(a.id)
-	}
+	// The spare name goes first: it is guarded by the lock of the path's file, be
+	// that the stale one or, if Publish failed after the rename, ours.
 	if p.rename {
-		_ = p.spare.unlink() // what brought us here tells more
+		unlinkIf(&p.spare, a.id)
+	}
+	if o.Publish != nil {
+		unlinkIf(&h.file, a.id)
 	}
 	a.close()
 	switch {
@@ -566,15 +568,28 @@ func (p *Pending) finish(text []byte) error {
 	case p.link:
 		return p.file.link(p.FD)
 	case p.rename:
-		return p.spare.rename(&p.file)
+		if err := p.spare.rename(&p.file); err != nil {
+			return err
+		}
+		return p.renamed()
 	}
 	return nil
 }
 
-// unlinkIf removes the file id if the path names it.
-func (h *Hold) unlinkIf(id ID) {
-	if there, err := h.file.stat(); err == nil && there.id == id {
-		_ = h.file.unlink() // the error that brought us here tells more
+// renamed reports ENOENT if what was renamed was not our file: a hand had removed
+// the stale one, and a holder that came then has used the spare name.
+func (p *Pending) renamed() error {
+	st, err := fstat(p.FD)
+	if err == nil && st.links == 0 {
+		err = unix.ENOENT
+	}
+	return err
+}
+
+// unlinkIf removes f if it names the file id.
+func unlinkIf(f *file, id ID) {
+	if there, err := f.stat(); err == nil && there.id == id {
+		_ = f.unlink() // the error that brought us here tells more
 	}
 }
 
@@ -620,7 +635,7 @@ func (h *Hold) createNamed(o *Options) error {
 		err = errAgain
 	default: // nobody has taken the file that we made, since we have its lock or nobody can have one
 		if mine, e := fstat(fd); e == nil {
-			h.unlinkIf(mine.id)
+			unlinkIf(&h.file, mine.id)
 		}
 	}
 	if locked >= 0 && locked != fd {

@@ -87,8 +87,9 @@ type Options struct {
 // is written in place, its name. Write does what is left to do. Whoever does it
 // by other means must write the decimal PID and a newline at offset 0 of FD, cut
 // the file to that length if OldSize is larger, and then, in the directory that
-// Names tells, rename the file or link it (see Link), returning syscall.EEXIST if
-// somebody else's file is there.
+// Names tells, link the file (see Link), returning syscall.EEXIST if somebody
+// else's file is there, or rename it, returning syscall.ENOENT if FD has no name then:
+// what had the spare name was another's.
 //
 // This is how the command records the PID of a process before that process
 // runs its first instruction.

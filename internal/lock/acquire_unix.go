@@ -579,11 +579,10 @@ func (p *Pending) finish(text []byte) error {
 // renamed reports ENOENT if what was renamed was not our file: a hand had removed
 // the stale one, and a holder that came then has used the spare name.
 func (p *Pending) renamed() error {
-	st, err := fstat(p.FD)
-	if err == nil && st.links == 0 {
-		err = unix.ENOENT
+	if st, err := fstat(p.FD); err == nil && st.links == 0 {
+		return unix.ENOENT
 	}
-	return err
+	return nil // also if it cannot be told
 }
 
 // unlinkIf removes f if it names the file id.

@@ -138,6 +138,16 @@ func (q *queue) back(w *waiter) {
 	q.waiters = slices.Insert(q.waiters, 0, w)
 }
 
+// left reports whether the path has left the file fd: names another file, or none.
+func (h *Hold) left(fd int) bool {
+	mine, err := fstat(fd)
+	if err != nil {
+		return false
+	}
+	there, err := h.file.statPath()
+	return err == unix.ENOENT || err == nil && there.id != mine.id
+}
+
 // serve takes the file for one waiter after the other.
 func (q *queue) serve() {
 	var h Hold
@@ -193,8 +203,10 @@ func (q *queue) serve() {
 			w.done <- nil
 		case err == errAgain:
 			q.back(w)
-			if fd >= 0 {
+			if fd >= 0 && h.left(fd) {
 				h.keep(fd)
+			} else if fd >= 0 {
+				unlockAndClose(fd) // the path's own: we shall want it again
 			}
 		default:
 			if fd >= 0 {

@@ -181,6 +181,13 @@ func TestInheritBesideAll(t *testing.T) {
 		}
 	})
 
+	enough := func() bool {
+		return started.Load() >= int64(rounds) && min(setPID.Load(), restored.Load(), released.Load()) >= 20 && adopted.Load() > 0
+	}
+	end := time.Now().Add(2 * time.Minute)
+	if rounds > 1000 {
+		end = end.Add(20 * time.Minute)
+	}
 	var starters sync.WaitGroup
 	for range 3 {
 		starters.Go(func() {
@@ -207,7 +214,7 @@ func TestInheritBesideAll(t *testing.T) {
 					adopted.Add(1)
 				}
 			}
-			for started.Load() < int64(rounds) && !t.Failed() {
+			for !enough() && !t.Failed() && time.Now().Before(end) {
 				one()
 			}
 		})
@@ -219,10 +226,8 @@ func TestInheritBesideAll(t *testing.T) {
 		t.Error(err)
 	}
 	t.Logf("%d commands, adopted by %d; SetPID %d, Restore %d, Release %d", started.Load(), adopted.Load(), setPID.Load(), restored.Load(), released.Load())
-	for what, n := range map[string]int64{"SetPID": setPID.Load(), "Restore": restored.Load(), "Release": released.Load(), "Adopt": 10 * adopted.Load()} {
-		if n < int64(rounds/20) && !t.Failed() {
-			t.Errorf("%s succeeded %d times only", what, n)
-		}
+	if !enough() && !t.Failed() {
+		t.Error("in all that time: too few")
 	}
 }
 
@@ -301,10 +306,9 @@ func collectedLeakless(t *testing.T, f func()) {
 
 // collectFiles has closed every os.File that was garbage when it was called.
 func collectFiles() {
-	for range 2 {
+	for range 3 { // the queue is taken in batches, and a batch from its end
 		done := make(chan struct{})
-		// Behind those of the files, in one queue.
-		runtime.SetFinalizer(&[64]byte{}, func(*[64]byte) { close(done) })
+		runtime.SetFinalizer(new([64]byte), func(*[64]byte) { close(done) })
 		for closed := false; !closed; {
 			runtime.GC()
 			select {

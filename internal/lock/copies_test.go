@@ -4,10 +4,13 @@ package lock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -41,10 +44,9 @@ func copies(t *testing.T, h *Hold) (held, baton *os.File) {
 
 // collectFiles has closed every os.File that was garbage when it was called.
 func collectFiles() {
-	for range 2 {
+	for range 3 { // the queue is taken in batches, and a batch from its end
 		done := make(chan struct{})
-		// Behind those of the files, in one queue.
-		runtime.SetFinalizer(&[64]byte{}, func(*[64]byte) { close(done) })
+		runtime.SetFinalizer(new([64]byte), func(*[64]byte) { close(done) })
 		for closed := false; !closed; {
 			runtime.GC()
 			select {
@@ -190,13 +192,56 @@ func pairOf(t *testing.T, held, baton *os.File) (p Pair) {
 	return p
 }
 
+// A command that is started meanwhile gets its file with or without the lock, and
+// no other file.
+func TestReleaseWithdrawsBesideStart(t *testing.T) {
+	const script = `
+read -r pid </proc/self/fd/3
+read -r state word rest </proc/self/fd/4
+[ "$word" = pidfile ] && [ "$pid" = "$1" ] && exit
+ls -l /proc/self/fd
+exit 1`
+	for range 200 {
+		h := handing(t, false)
+		fault = (&raceRule{Fails: map[string]syscall.Errno{"tmpfile": unix.EACCES}}).fault
+		held, baton := copies(t, h)
+		var child Hold
+		child.Prepare(h.Path())
+		if _, err := child.Adopt([]Pair{pairOf(t, held, baton)}, faultNext); err != nil {
+			t.Fatal(err)
+		}
+		fault = nil
+		released := make(chan error)
+		go func() {
+			err := h.Release()
+			for range 10 { // for whom there may be a number free
+				f, e := os.Open(os.DevNull)
+				defer f.Close()
+				err = errors.Join(err, e)
+			}
+			released <- err
+		}()
+		cmd := exec.Command("sh", "-c", script, "sh", strconv.Itoa(faultNext))
+		cmd.ExtraFiles = []*os.File{held, baton}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		if err := errors.Join(<-released, child.Release(), held.Close(), baton.Close()); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}
+
 // Copies that nobody adopts keep nobody waiting for a file that is free.
 func TestWaitFreeDespiteCopies(t *testing.T) {
 	for name, change := range map[string]func(h *Hold) error{
 		"released":           func(h *Hold) error { return h.Release() },
-		"recorded, released": func(h *Hold) error { return firstOf(h.Record(faultNext), h.Release()) },
+		"recorded, released": func(h *Hold) error { return errors.Join(h.Record(faultNext), h.Release()) },
 		"renewed, released": func(h *Hold) error {
-			return firstOf(os.Remove(h.Path()), h.Renew(), h.Release())
+			return errors.Join(os.Remove(h.Path()), h.Renew(), h.Release())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -223,13 +268,4 @@ func TestWaitFreeDespiteCopies(t *testing.T) {
 			}
 		})
 	}
-}
-
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

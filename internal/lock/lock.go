@@ -52,9 +52,13 @@
 // the inode and unlinks the path, the child compares it and renames over the
 // path, and if the one comes between the other's two steps, the child's file is
 // removed. So the parent hands down a baton with the lock: a small file without
-// a name, on which both take a POSIX lock around these steps. Such a lock
-// belongs to the process, so it tells parent and child apart, who share
-// everything else, and a crash gives it back.
+// a name, which both lock around these steps. The child takes a POSIX lock: it
+// belongs to the process, so it tells apart those who share everything else, and
+// a crash gives it back. The parent locks an open file description of the baton
+// that it shares with nobody, for it has more descriptors of the baton, one for
+// each command, and closing any of them would end a POSIX lock. Where it cannot
+// have such a description it takes a POSIX lock too, and sees to it that none of
+// them is closed.
 package lock
 
 import (

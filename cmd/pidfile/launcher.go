@@ -184,7 +184,7 @@ func readNews(r io.Reader, told chan<- news) {
 func (l *launcher) running() error {
 	if !l.quiet {
 		s, _ := pidfile.Inspect(l.path)
-		fmt.Fprintln(&stdout, printable(fmt.Sprintf("%s: already running: %s", l.path, who(s))))
+		printLine("%s: already running: %s", l.path, who(s))
 	}
 	if l.conflict != 0 {
 		return exit(l.conflict)
@@ -245,7 +245,7 @@ func (l *launcher) progress(pid int, ready *readySocket) *progress {
 			text = fmt.Sprintf("waiting for PID %d to have lived for %v: %s", pid, l.delay, age(waited))
 		}
 		if status := ready.Status(); status != "" {
-			text += ": " + printable(status)
+			text += ": " + status
 		}
 		return text
 	})
@@ -253,7 +253,7 @@ func (l *launcher) progress(pid int, ready *readySocket) *progress {
 
 func (l *launcher) started(pid int, took time.Duration) {
 	if !l.quiet {
-		fmt.Fprintln(&stdout, printable(fmt.Sprintf("%s: started, PID %d (ready after %v)", l.path, pid, took.Round(10*time.Millisecond))))
+		printLine("%s: started, PID %d (ready after %v)", l.path, pid, took.Round(10*time.Millisecond))
 	}
 }
 
@@ -290,7 +290,7 @@ func (l *launcher) showLog() {
 	}
 	note("the end of %s:", l.log)
 	for _, line := range lines {
-		fmt.Fprintln(os.Stderr, "  "+printable(line))
+		sayLine("  " + line)
 	}
 }
 

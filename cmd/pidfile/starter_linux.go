@@ -240,7 +240,9 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 	}
 
 	// The child. No allocation, no call that may grow the stack. All signals
-	// are blocked as yet, so that taking the terminal does not stop us.
+	// are blocked until shortly before exec, so that taking the terminal does not
+	// stop us, and a write beyond RLIMIT_FSIZE is an error and not our end by
+	// SIGXFSZ, which would pass for COMMAND's.
 	if p.group {
 		said[0] = stepGroup
 		_, _, e = syscall.RawSyscall(syscall.SYS_SETPGID, 0, 0, 0)
@@ -258,7 +260,6 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 			_, _, _ = syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(p.caught[i]), uintptr(unsafe.Pointer(&fresh)), 0, 8, 0, 0)
 		}
 	}
-	afterForkInChild()
 	c, _, _ = syscall.RawSyscall(syscall.SYS_GETPID, 0, 0, 0)
 	n = 1
 	for r = c; r >= 10; r /= 10 {
@@ -342,6 +343,7 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 		if p.nofile != nil { // a failure leaves COMMAND with a higher limit
 			_, _, _ = syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(p.nofile)), 0, 0, 0)
 		}
+		afterForkInChild() // unblocks the signals
 		said[0] = stepExec
 		_, _, e = syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(p.path)), uintptr(unsafe.Pointer(p.argv)), uintptr(unsafe.Pointer(p.envv)))
 		if e == syscall.ENOEXEC {

@@ -65,7 +65,7 @@ func newSupervisor(r *runner) (*supervisor, error) {
 		return nil, err
 	}
 	if r.tree || unix.Getpid() == 1 {
-		s.orphans = &orphans{}
+		s.orphans = newOrphans()
 	}
 	if r.tree {
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {

@@ -155,6 +155,9 @@ func (l *launcher) background() (*exec.Cmd, io.Reader, error) {
 		return nil, nil, err
 	}
 	args := append([]string{"run", "--report=3", "--output=4"}, l.runFlags...)
+	if l.notify {
+		args = append(args, "--env=NOTIFY_SOCKET")
+	}
 	if l.restart {
 		args = append(args, "--replace", "-E", strconv.Itoa(exitUnproven))
 	} else {
@@ -365,10 +368,9 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 
 func (l *launcher) startForeign(ctx context.Context) error {
 	began := time.Now()
-	c := exec.Cmd{Path: l.start.path, Args: l.command, Env: environ(l.path), Dir: l.start.dir, Stdout: l.output, Stderr: l.output}
+	c := exec.Cmd{Path: l.start.path, Args: l.command, Env: l.start.environment(l.path), Dir: l.start.dir, Stdout: l.output, Stderr: l.output}
 	c.SysProcAttr = newSession()
 	if a := l.start.account; a != nil {
-		c.Env = a.environ(c.Env)
 		become(c.SysProcAttr, a)
 	}
 	if l.start.umask >= 0 {

@@ -53,10 +53,7 @@ func (r *runner) run(name string, command []string) (err error) {
 	if err != nil {
 		return err
 	}
-	r.start.path, r.start.argv, r.start.env = file, command, environ(r.path)
-	if r.start.account != nil {
-		r.start.env = r.start.account.environ(r.start.env)
-	}
+	r.start.path, r.start.argv, r.start.env = file, command, r.start.environment(r.path)
 	r.start.output = r.output
 	if r.report >= 0 {
 		private(r.report, r.output)

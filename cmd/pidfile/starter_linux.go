@@ -32,6 +32,7 @@ const (
 	stepLink
 	stepInherit
 	stepGroup
+	stepSession
 	stepChdir
 	stepOutput
 	stepUser
@@ -41,7 +42,7 @@ const (
 
 var steps = [...]string{
 	stepWrite: "write", stepTruncate: "truncate", stepLink: "link", stepInherit: "inherit",
-	stepGroup: "make a process group for", stepChdir: "change the directory for", stepOutput: "redirect the output of",
+	stepGroup: "make a process group for", stepSession: "make a session for", stepChdir: "change the directory for", stepOutput: "redirect the output of",
 	stepUser: "change the user for", stepDie: "bind our end to that of", stepExec: "exec",
 }
 
@@ -53,9 +54,9 @@ type plan struct {
 	link    bool
 	oldSize int64
 	keep    bool
-	nofile  *[2]uint64                      // as it was before package syscall raised it
-	caught  [len(passed) + 1]syscall.Signal // to be set to their default
-	report  int                             // write end of the pipe, closed by exec
+	nofile  *[2]uint64                     // as it was before package syscall raised it
+	caught  [len(catchable)]syscall.Signal // to be set to their default
+	report  int                            // write end of the pipe, closed by exec
 	pidfile *byte
 	empty   *byte
 	path    *byte
@@ -65,6 +66,7 @@ type plan struct {
 	shArgv  **byte // as execvp(3) runs it
 
 	group    bool
+	session  bool
 	tty      int
 	output   int
 	umask    int
@@ -161,7 +163,7 @@ func (s *starter) start(b lock.Birth) (pid int, pidfd int32, err error) {
 
 // own fills in what COMMAND has of its own.
 func (p *plan) own(s *starter) (err error) {
-	p.group, p.tty, p.output, p.umask = s.group, s.tty, s.output, s.umask
+	p.group, p.session, p.tty, p.output, p.umask = s.group, s.session, s.tty, s.output, s.umask
 	if s.dir != "" {
 		if p.dir, err = syscall.BytePtrFromString(s.dir); err != nil {
 			return err
@@ -243,7 +245,13 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 	// are blocked until shortly before exec, so that taking the terminal does not
 	// stop us, and a write beyond RLIMIT_FSIZE is an error and not our end by
 	// SIGXFSZ, which would pass for COMMAND's.
-	if p.group {
+	if p.session { // and so a group
+		said[0] = stepSession
+		_, _, e = syscall.RawSyscall(syscall.SYS_SETSID, 0, 0, 0)
+		if e != 0 {
+			goto failed
+		}
+	} else if p.group {
 		said[0] = stepGroup
 		_, _, e = syscall.RawSyscall(syscall.SYS_SETPGID, 0, 0, 0)
 		if e == 0 && p.tty >= 0 {

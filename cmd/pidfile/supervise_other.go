@@ -34,6 +34,9 @@ func newSupervisor(r *runner) (*supervisor, error) {
 			signal.Notify(s.c, sig)
 		}
 	}
+	if r.start.session && !signal.Ignored(stopKey) {
+		signal.Notify(s.c, stopKey)
+	}
 	return s, nil
 }
 
@@ -56,7 +59,9 @@ func (s *supervisor) wait(settled func()) (overtime bool) {
 	}
 	go func() {
 		for sig := range s.c {
-			if s.group || (sig != os.Interrupt && sig != syscall.SIGQUIT) || !inForeground() {
+			if sig == stopKey {
+				s.suspend()
+			} else if s.group || (sig != os.Interrupt && sig != syscall.SIGQUIT) || !inForeground() {
 				s.send(sig.(syscall.Signal))
 			}
 		}

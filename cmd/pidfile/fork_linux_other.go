@@ -39,11 +39,7 @@ var notified chan os.Signal
 // come while we are in its foreground, count as sent by them.
 func catch(pipe int, others ...syscall.Signal) {
 	notified = make(chan os.Signal, 64)
-	for _, sig := range append(passed[:], others...) {
-		if !signal.Ignored(sig) {
-			signal.Notify(notified, sig)
-		}
-	}
+	notify(notified, append(passed[:], others...)...)
 	go func() {
 		for s := range notified {
 			sig := s.(syscall.Signal)

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -55,7 +54,7 @@ func (l *launcher) launch(name string, command []string) (err error) {
 	ctx, interrupt := context.WithCancelCause(context.Background())
 	defer interrupt(nil)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() { interrupt(interrupted((<-signals).(syscall.Signal))) }()
 	if l.foreign {
 		return l.launchForeign(ctx)

@@ -129,12 +129,22 @@ func (r *runner) acquire(c pidfile.Config) (*pidfile.File, error) {
 	return c.AcquireContext(ctx, r.path)
 }
 
+// notify is signal.Notify for those of sigs that we were not started to ignore.
+// Those COMMAND ignores as well, which Notify would undo.
+func notify(c chan<- os.Signal, sigs ...syscall.Signal) {
+	for _, sig := range sigs {
+		if !signal.Ignored(sig) {
+			signal.Notify(c, sig)
+		}
+	}
+}
+
 // endBySignal makes the signals that end a process end us while there is no
 // COMMAND to pass them on to. The kernel spares PID 1 those that it does not
 // handle, pid_namespaces(7), and a container that waits could not be stopped.
 func endBySignal() {
 	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+	notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
 	go func() {
 		if sig, ok := (<-c).(syscall.Signal); ok {
 			os.Exit(128 + int(sig))

@@ -29,13 +29,9 @@ func newSupervisor(r *runner) (*supervisor, error) {
 		return nil, fmt.Errorf("--tree: %w", errors.ErrUnsupported)
 	}
 	s := &supervisor{c: make(chan os.Signal, 64), group: r.start.group, maxRuntime: r.maxRuntime, killAfter: r.killAfter}
-	for _, sig := range passed {
-		if !signal.Ignored(sig) {
-			signal.Notify(s.c, sig)
-		}
-	}
-	if r.start.session && !signal.Ignored(stopKey) {
-		signal.Notify(s.c, stopKey)
+	notify(s.c, passed[:]...)
+	if r.start.session {
+		notify(s.c, stopKey)
 	}
 	return s, nil
 }

@@ -108,18 +108,18 @@ func printFindings(dir string, found []finding) {
 		case f.Hint != "":
 			mark = "note"
 		}
-		fmt.Fprintf(&stdout, "%s  %s\n", mark, f.What)
+		printLine("%s  %s", mark, f.What)
 		if f.Hint != "" {
 			hints = append(hints, f.Hint)
 		}
 	}
 	for _, h := range hints {
-		fmt.Fprintf(&stdout, "      - %s\n", h)
+		printLine("      - %s", h)
 	}
 	if fine {
-		fmt.Fprintf(&stdout, "%s: fine\n", dir)
+		printLine("%s: fine", dir)
 	} else {
-		fmt.Fprintf(&stdout, "%s: not fine: see above for what to change\n", dir)
+		printLine("%s: not fine: see above for what to change", dir)
 	}
 }
 

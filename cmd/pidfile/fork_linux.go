@@ -3,6 +3,7 @@
 package main
 
 import (
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -45,36 +46,41 @@ func setAction(sig syscall.Signal, action, old *sigaction) syscall.Errno {
 	return e
 }
 
-// catch sends, from now on, the signals to be passed to the pipe, and CHLD too
-// if that is asked for. One that we were started to ignore, as by nohup(1),
-// COMMAND ignores as well.
+// catch sends, from now on, the signals to be passed to the pipe, and the others
+// that are asked for. One that we were started to ignore, as by nohup(1), COMMAND
+// ignores as well.
 //
 // Package os/signal does not say where a signal comes from, which decides
 // whether it is to be passed on; and it costs as much as starting COMMAND.
-func catch(pipe int, children bool) {
+func catch(pipe int, others ...syscall.Signal) {
 	signalPipe = int32(pipe)
 	on, after := handler()
 	action := sigaction{handler: on, restorer: after, flags: saSiginfo | saOnStack | saRestart}
 	if after != 0 {
 		action.flags |= saRestorer
 	}
-	for i, sig := range passed {
+	for i, sig := range catchable {
+		if i >= len(passed) && !slices.Contains(others, sig) {
+			continue
+		}
 		before := &uncaught[i]
 		if setAction(sig, nil, before) == 0 && before.handler != sigIgnore {
 			setAction(sig, &action, nil)
 		}
 	}
-	if children {
-		setAction(unix.SIGCHLD, &action, nil)
-	}
+}
+
+// catches reports whether a signal goes to the pipe.
+func catches(sig syscall.Signal) bool {
+	var now sigaction
+	on, _ := handler()
+	return setAction(sig, nil, &now) == 0 && now.handler == on
 }
 
 // caughtSignals returns those that catch caught, and 0 for the others.
-func caughtSignals() (sigs [len(passed) + 1]syscall.Signal) {
-	on, _ := handler()
-	for i, sig := range append(passed[:], unix.SIGCHLD) {
-		var old sigaction
-		if setAction(sig, nil, &old) == 0 && old.handler == on {
+func caughtSignals() (sigs [len(catchable)]syscall.Signal) {
+	for i, sig := range catchable {
+		if catches(sig) {
 			sigs[i] = sig
 		}
 	}
@@ -82,12 +88,13 @@ func caughtSignals() (sigs [len(passed) + 1]syscall.Signal) {
 }
 
 // uncaught is what catch found, for uncatch.
-var uncaught [len(passed)]sigaction
+var uncaught [len(catchable)]sigaction
 
 // uncatch undoes catch.
 func uncatch() {
-	for i, sig := range passed {
-		setAction(sig, &uncaught[i], nil)
+	for i, sig := range catchable {
+		if catches(sig) {
+			setAction(sig, &uncaught[i], nil)
+		}
 	}
-	setAction(unix.SIGCHLD, &sigaction{}, nil)
 }

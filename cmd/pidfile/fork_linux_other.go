@@ -37,16 +37,9 @@ var notified chan os.Signal
 // catch sends, from now on, the signals to be passed to the pipe. Where they
 // come from is not known here: those that a terminal's keys can send, and that
 // come while we are in its foreground, count as sent by them.
-func catch(pipe int, children bool) {
+func catch(pipe int, others ...syscall.Signal) {
 	notified = make(chan os.Signal, 64)
-	for _, sig := range passed {
-		if !signal.Ignored(sig) {
-			signal.Notify(notified, sig)
-		}
-	}
-	if children {
-		signal.Notify(notified, unix.SIGCHLD)
-	}
+	notify(notified, append(passed[:], others...)...)
 	go func() {
 		for s := range notified {
 			sig := s.(syscall.Signal)
@@ -60,6 +53,6 @@ func catch(pipe int, children bool) {
 }
 
 // caughtSignals is nothing that the child must do: afterForkInChild does it.
-func caughtSignals() (sigs [len(passed) + 1]syscall.Signal) { return sigs }
+func caughtSignals() (sigs [len(catchable)]syscall.Signal) { return sigs }
 
 func uncatch() { signal.Stop(notified) }

@@ -51,6 +51,16 @@ func (s *supervisor) foreground(group int) {
 	signal.Reset(unix.SIGTTOU)
 }
 
+// suspend stops COMMAND, which has a session of its own, so that our terminal's
+// keys cannot, and us. We go on, and have it go on, by the same CONT.
+func (s *supervisor) suspend() {
+	if leader, err := unix.Getsid(0); err == nil && leader == unix.Getpgrp() {
+		return // nobody could have us go on: see checkStopped
+	}
+	s.send(unix.SIGSTOP)
+	_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
+}
+
 // checkStopped stops us, and with us our shell's job, if COMMAND has stopped.
 // Where there is no such shell, because ours is the group of the session's leader
 // as in a container, nobody could have us go on: there a key does not stop

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -55,7 +54,7 @@ func (l *launcher) launch(name string, command []string) (err error) {
 	ctx, interrupt := context.WithCancelCause(context.Background())
 	defer interrupt(nil)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() { interrupt(interrupted((<-signals).(syscall.Signal))) }()
 	if l.foreign {
 		return l.launchForeign(ctx)
@@ -155,6 +154,9 @@ func (l *launcher) background() (*exec.Cmd, io.Reader, error) {
 		return nil, nil, err
 	}
 	args := append([]string{"run", "--report=3", "--output=4"}, l.runFlags...)
+	if l.notify {
+		args = append(args, "--env=NOTIFY_SOCKET")
+	}
 	if l.restart {
 		args = append(args, "--replace", "-E", strconv.Itoa(exitUnproven))
 	} else {
@@ -184,7 +186,7 @@ func readNews(r io.Reader, told chan<- news) {
 func (l *launcher) running() error {
 	if !l.quiet {
 		s, _ := pidfile.Inspect(l.path)
-		fmt.Fprintln(&stdout, printable(fmt.Sprintf("%s: already running: %s", l.path, who(s))))
+		printLine("%s: already running: %s", l.path, who(s))
 	}
 	if l.conflict != 0 {
 		return exit(l.conflict)
@@ -245,7 +247,7 @@ func (l *launcher) progress(pid int, ready *readySocket) *progress {
 			text = fmt.Sprintf("waiting for PID %d to have lived for %v: %s", pid, l.delay, age(waited))
 		}
 		if status := ready.Status(); status != "" {
-			text += ": " + printable(status)
+			text += ": " + status
 		}
 		return text
 	})
@@ -253,7 +255,7 @@ func (l *launcher) progress(pid int, ready *readySocket) *progress {
 
 func (l *launcher) started(pid int, took time.Duration) {
 	if !l.quiet {
-		fmt.Fprintln(&stdout, printable(fmt.Sprintf("%s: started, PID %d (ready after %v)", l.path, pid, took.Round(10*time.Millisecond))))
+		printLine("%s: started, PID %d (ready after %v)", l.path, pid, took.Round(10*time.Millisecond))
 	}
 }
 
@@ -290,7 +292,7 @@ func (l *launcher) showLog() {
 	}
 	note("the end of %s:", l.log)
 	for _, line := range lines {
-		fmt.Fprintln(os.Stderr, "  "+printable(line))
+		sayLine("  " + line)
 	}
 }
 
@@ -365,10 +367,9 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 
 func (l *launcher) startForeign(ctx context.Context) error {
 	began := time.Now()
-	c := exec.Cmd{Path: l.start.path, Args: l.command, Env: environ(l.path), Dir: l.start.dir, Stdout: l.output, Stderr: l.output}
+	c := exec.Cmd{Path: l.start.path, Args: l.command, Env: l.start.environment(l.path), Dir: l.start.dir, Stdout: l.output, Stderr: l.output}
 	c.SysProcAttr = newSession()
 	if a := l.start.account; a != nil {
-		c.Env = a.environ(c.Env)
 		become(c.SysProcAttr, a)
 	}
 	if l.start.umask >= 0 {

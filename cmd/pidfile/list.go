@@ -100,7 +100,7 @@ func printTable(all []pidfile.Status) {
 			row[1] = strconv.Itoa(s.PID)
 		}
 		if p := s.Process; p != nil {
-			row[2] = cmp.Or(p.User, strconv.Itoa(p.UID))
+			row[2] = printable(cmp.Or(p.User, strconv.Itoa(p.UID)))
 			row[3] = age(time.Since(p.Started))
 			row[5] = commandLine(p, 0)
 		}
@@ -129,9 +129,10 @@ func printTable(all []pidfile.Status) {
 		text := cut(strings.TrimRight(line.String(), " "), width)
 		if tty && i > 0 && os.Getenv("NO_COLOR") == "" {
 			state := row[0]
-			text = colours[all[i-1].State] + state + "\x1b[0m" + strings.TrimPrefix(text, state)
+			stdout.writeRaw(colours[all[i-1].State] + state + "\x1b[0m")
+			text = strings.TrimPrefix(text, state)
 		}
-		fmt.Fprintln(&stdout, text)
+		printLine("%s", text)
 	}
 }
 

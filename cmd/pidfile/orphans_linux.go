@@ -15,10 +15,25 @@ import (
 // children: because we are PID 1 of a PID namespace, or their subreaper,
 // PR_SET_CHILD_SUBREAPER(2const). Only children are ever signalled: they keep
 // their PIDs until we reap them. Their own children follow when they end.
+//
+// What was there before COMMAND, since a shell had started it and then became
+// pidfile by exec, is none of them: it is reaped when it ends, and no more. What
+// such a process starts later, and leaves behind, cannot be told from COMMAND's.
 type orphans struct {
-	alone bool           // COMMAND has ended
-	last  syscall.Signal // TERM or KILL: who is orphaned later gets it as well
-	told  map[int]syscall.Signal
+	alone  bool           // COMMAND has ended
+	last   syscall.Signal // TERM or KILL: who is orphaned later gets it as well
+	told   map[int]syscall.Signal
+	before map[int]bool // our descendants when there was no COMMAND
+}
+
+// newOrphans is called before COMMAND is started.
+func newOrphans() *orphans {
+	o := &orphans{before: map[int]bool{}}
+	for next := offspring("self"); len(next) > 0; next = next[1:] {
+		o.before[next[0]] = true
+		next = append(next, offspring(strconv.Itoa(next[0]))...)
+	}
+	return o
 }
 
 // childInfo is what waitid(2) tells in a siginfo_t, whose union is aligned as
@@ -36,7 +51,7 @@ type childInfo struct {
 // reap reaps all that have ended, but COMMAND.
 func (o *orphans) reap(command int) {
 	if o.alone { // COMMAND, a zombie, would hide the others below
-		for _, pid := range offspring() {
+		for _, pid := range offspring("self") {
 			if pid != command {
 				o.reapOne(pid)
 			}
@@ -59,13 +74,14 @@ func (o *orphans) reap(command int) {
 func (o *orphans) reapOne(pid int) {
 	if n, _ := unix.Wait4(pid, nil, unix.WNOHANG, nil); n == pid {
 		delete(o.told, pid)
+		delete(o.before, pid)
 	}
 }
 
-// none reports whether there is no child but COMMAND.
+// none reports whether COMMAND has left nothing behind.
 func (o *orphans) none(command int) bool {
-	for _, pid := range offspring() {
-		if pid != command {
+	for _, pid := range offspring("self") {
+		if pid != command && !o.before[pid] {
 			return false
 		}
 	}
@@ -93,8 +109,8 @@ func (o *orphans) signal(sig syscall.Signal) {
 	if o.told == nil {
 		o.told = map[int]syscall.Signal{}
 	}
-	for _, pid := range offspring() {
-		if o.told[pid] == sig && sig == o.last {
+	for _, pid := range offspring("self") {
+		if o.before[pid] || o.told[pid] == sig && sig == o.last {
 			continue
 		}
 		_ = unix.Kill(pid, sig)
@@ -104,17 +120,17 @@ func (o *orphans) signal(sig syscall.Signal) {
 	}
 }
 
-// offspring returns the PIDs of our children, zombies included.
-func offspring() (pids []int) {
+// offspring returns the PIDs of a process's children, zombies included.
+func offspring(of string) (pids []int) {
 	if _, err := os.Stat("/proc/thread-self/children"); err != nil {
-		return searchOffspring() // a kernel without CONFIG_PROC_CHILDREN
+		return searchOffspring(of) // a kernel without CONFIG_PROC_CHILDREN
 	}
-	tasks, err := os.ReadDir("/proc/self/task")
+	tasks, err := os.ReadDir("/proc/" + of + "/task")
 	if err != nil {
 		return nil
 	}
 	for _, task := range tasks { // each thread has children of its own
-		text, _ := os.ReadFile("/proc/self/task/" + task.Name() + "/children") // gone: it has none
+		text, _ := os.ReadFile("/proc/" + of + "/task/" + task.Name() + "/children") // gone: it has none
 		for field := range bytes.FieldsSeq(text) {
 			if pid, err := strconv.Atoi(string(field)); err == nil {
 				pids = append(pids, pid)
@@ -125,12 +141,14 @@ func offspring() (pids []int) {
 }
 
 // searchOffspring is offspring by looking at all processes.
-func searchOffspring() (pids []int) {
+func searchOffspring(of string) (pids []int) {
 	dir, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil
 	}
-	self := strconv.Itoa(os.Getpid())
+	if of == "self" {
+		of = strconv.Itoa(os.Getpid())
+	}
 	for _, e := range dir {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
@@ -138,7 +156,7 @@ func searchOffspring() (pids []int) {
 		}
 		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // PID (NAME) STATE PARENT: proc_pid_stat(5)
 		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-		if len(fields) > 1 && string(fields[1]) == self {
+		if len(fields) > 1 && string(fields[1]) == of {
 			pids = append(pids, pid)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,6 +33,12 @@ that a second start is refused all the same (or ends too: --die-together).
 What an earlier run left behind after a crash is replaced. COMMAND finds the
 path of PIDFILE in the environment variable PIDFILE_HELD. Flags go before PIDFILE:
 what follows it is COMMAND's.
+
+With --user the environment is that of a login (HOME, USER, LOGNAME, SHELL, PATH)
+with our TERM, LANG and LC_*, and with what --env names: root's variables may hold
+secrets, and name root's directories. COMMAND itself is looked up in our PATH. On a
+terminal it gets a session of its own, so that it cannot type into root's shell:
+keys and kill(1) reach it and its group through pidfile, /dev/tty is not there.
 
 As PID 1 of a container, pidfile reaps what its COMMAND leaves behind.
 
@@ -114,14 +121,16 @@ type settings struct {
 	maxRuntime, killAfter string
 	die, close            bool
 	onLost, mode          string
+	env                   []string
 }
 
 // shared names the flags of settings, which start hands on to run.
-var shared = []string{"user", "chdir", "umask", "group", "tree", "max-runtime", "kill-after", "die-together", "close", "on-lost", "mode"}
+var shared = []string{"user", "env", "chdir", "umask", "group", "tree", "max-runtime", "kill-after", "die-together", "close", "on-lost", "mode"}
 
 func (s *settings) define(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&s.user, "user", "", "run COMMAND as `USER[:GROUP]`, with that user's HOME, USER and LOGNAME")
+	f.StringVar(&s.user, "user", "", "run COMMAND as `USER[:GROUP]`, with that user's environment: see 'pidfile run --help'")
+	f.StringArrayVar(&s.env, "env", nil, "set a variable for COMMAND; `NAME[=VALUE]` without a value keeps ours with --user; repeatable")
 	f.StringVar(&s.dir, "chdir", "", "run COMMAND in the directory `DIR`")
 	f.StringVar(&s.umask, "umask", "", "run COMMAND with this umask, as 027")
 	f.BoolVar(&s.group, "group", false, "run COMMAND in a process group of its own, and signal all of that")
@@ -157,6 +166,12 @@ func (s *settings) apply(r *runner) (err error) {
 	}
 	r.tree = s.tree
 	r.start = starter{inherit: !s.close, group: s.group, die: s.die, dir: s.dir, umask: -1, tty: -1}
+	for _, v := range s.env {
+		if name, _, _ := strings.Cut(v, "="); name == "" {
+			return fmt.Errorf("--env: %q names no variable: write NAME=VALUE or NAME", v)
+		}
+	}
+	r.start.vars = s.env
 	if s.umask != "" {
 		n, err := strconv.ParseUint(s.umask, 8, 32)
 		if err != nil || n > 0o777 {
@@ -175,6 +190,11 @@ func (s *settings) apply(r *runner) (err error) {
 		}
 		if uid := os.Geteuid(); uid != 0 {
 			return fmt.Errorf("--user: only root can become another user, and we are user %d", uid)
+		}
+		// On root's terminal another user could type for root, by TIOCSTI of
+		// ioctl_tty(2). On its own it cannot, as with "su -c".
+		if r.start.session = onOthersTerminal(); r.start.session {
+			r.start.group = true
 		}
 	}
 	return nil
@@ -206,6 +226,10 @@ func (r *runner) check() error {
 	}
 	if !r.become {
 		return nil
+	}
+	if r.start.session {
+		return errors.New("--exec and --user on a terminal: COMMAND could type into the shell that we came from, " +
+			"and we cannot leave it: leave --exec out")
 	}
 	for _, with := range []struct {
 		given     bool

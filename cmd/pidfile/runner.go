@@ -53,10 +53,7 @@ func (r *runner) run(name string, command []string) (err error) {
 	if err != nil {
 		return err
 	}
-	r.start.path, r.start.argv, r.start.env = file, command, environ(r.path)
-	if r.start.account != nil {
-		r.start.env = r.start.account.environ(r.start.env)
-	}
+	r.start.path, r.start.argv, r.start.env = file, command, r.start.environment(r.path)
 	r.start.output = r.output
 	if r.report >= 0 {
 		private(r.report, r.output)
@@ -132,12 +129,22 @@ func (r *runner) acquire(c pidfile.Config) (*pidfile.File, error) {
 	return c.AcquireContext(ctx, r.path)
 }
 
+// notify is signal.Notify for those of sigs that we were not started to ignore.
+// Those COMMAND ignores as well, which Notify would undo.
+func notify(c chan<- os.Signal, sigs ...syscall.Signal) {
+	for _, sig := range sigs {
+		if !signal.Ignored(sig) {
+			signal.Notify(c, sig)
+		}
+	}
+}
+
 // endBySignal makes the signals that end a process end us while there is no
 // COMMAND to pass them on to. The kernel spares PID 1 those that it does not
 // handle, pid_namespaces(7), and a container that waits could not be stopped.
 func endBySignal() {
 	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+	notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
 	go func() {
 		if sig, ok := (<-c).(syscall.Signal); ok {
 			os.Exit(128 + int(sig))

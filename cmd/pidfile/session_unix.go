@@ -3,6 +3,7 @@
 package main
 
 import (
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -10,6 +11,19 @@ import (
 
 // newSession has a child lead a session of its own, without a terminal.
 func newSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+
+// onOthersTerminal reports whether our controlling terminal is that of a session
+// which another process leads, a shell for one. In doubt it is.
+func onOthersTerminal() bool {
+	if leader, err := unix.Getsid(0); err == nil && leader == os.Getpid() {
+		return false
+	}
+	tty, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		unix.Close(tty)
+	}
+	return err != unix.ENXIO // tty(4): there is none
+}
 
 // become has a child run as a.
 func become(attr *syscall.SysProcAttr, a *account) {

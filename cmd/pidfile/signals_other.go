@@ -6,3 +6,5 @@ import "syscall"
 
 // passed: no signals here.
 var passed []syscall.Signal
+
+const stopKey = syscall.Signal(-1)

@@ -194,8 +194,15 @@ func takesNext(flags *pflag.FlagSet, arg string) bool {
 // changed returns those flags for 'pidfile run' that were given.
 func changed(c *cobra.Command) (flags []string) {
 	c.Flags().Visit(func(f *pflag.Flag) {
-		if slices.Contains(shared, f.Name) {
-			flags = append(flags, "--"+f.Name+"="+f.Value.String())
+		if !slices.Contains(shared, f.Name) {
+			return
+		}
+		values := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		for _, value := range values {
+			flags = append(flags, "--"+f.Name+"="+value)
 		}
 	})
 	return flags

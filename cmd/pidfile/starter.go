@@ -17,10 +17,12 @@ type starter struct {
 	path    string   // of the executable
 	argv    []string // its name first
 	env     []string
+	vars    []string // NAME=VALUE, or NAME for what we have: set in env, or kept
 	inherit bool // COMMAND keeps the locked descriptor
 
 	// What COMMAND has of its own, if it is to have any.
 	group   bool     // a process group
+	session bool     // and a session, which has no terminal
 	tty     int      // that group's terminal, in its foreground; -1: none
 	die     bool     // the kernel kills it when we end
 	dir     string   // working directory
@@ -54,6 +56,26 @@ func (s *starter) inherited(b *lock.Pending) int {
 // holds. Who finds that there, in a process that has the lock, need not trust the
 // directory: see pidfile.Find.
 func environ(pidfile string) []string { return setenv(os.Environ(), "PIDFILE_HELD", pidfile) }
+
+// environment is COMMAND's environment: that of environ, in which another user
+// finds nothing of root's but what vars name.
+func (s *starter) environment(pidfile string) []string {
+	env := environ(pidfile)
+	if s.account != nil {
+		own := env[len(env)-1] // what environ has set
+		env = append(s.account.environ(env), own)
+	}
+	for _, v := range s.vars {
+		name, value, given := strings.Cut(v, "=")
+		if !given {
+			value, given = os.LookupEnv(name)
+		}
+		if given {
+			env = setenv(env, name, value)
+		}
+	}
+	return env
+}
 
 func setenv(env []string, name, value string) []string {
 	outer := func(v string) bool { return strings.HasPrefix(v, name+"=") }

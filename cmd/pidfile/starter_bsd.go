@@ -10,7 +10,7 @@ import (
 )
 
 func (s *starter) startProcess(attr *os.ProcAttr) (*os.Process, error) {
-	attr.Sys = &syscall.SysProcAttr{Setpgid: s.group}
+	attr.Sys = &syscall.SysProcAttr{Setpgid: s.group && !s.session, Setsid: s.session}
 	if a := s.account; a != nil {
 		attr.Sys.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid), Groups: a.groups}
 	}
@@ -34,6 +34,12 @@ func awaitEnd(pid int) {
 			return
 		}
 	}
+}
+
+// suspend stops COMMAND's group, which our terminal cannot stop, and us.
+func (s *supervisor) suspend() {
+	s.send(unix.SIGSTOP)
+	_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
 }
 
 func (s *supervisor) send(sig syscall.Signal) {

@@ -32,6 +32,7 @@ const (
 	stepLink
 	stepInherit
 	stepGroup
+	stepSession
 	stepChdir
 	stepOutput
 	stepUser
@@ -41,7 +42,7 @@ const (
 
 var steps = [...]string{
 	stepWrite: "write", stepTruncate: "truncate", stepLink: "link", stepInherit: "inherit",
-	stepGroup: "make a process group for", stepChdir: "change the directory for", stepOutput: "redirect the output of",
+	stepGroup: "make a process group for", stepSession: "make a session for", stepChdir: "change the directory for", stepOutput: "redirect the output of",
 	stepUser: "change the user for", stepDie: "bind our end to that of", stepExec: "exec",
 }
 
@@ -51,13 +52,13 @@ var steps = [...]string{
 type plan struct {
 	fd      int
 	oldSize int64
-	keep    int                             // the descriptor that COMMAND inherits; -1: none
-	at      int                             // the directory of the PID file
-	link    bool                            // and its name in there is pidfile
-	from    *byte                           // or is this until then
-	nofile  *[2]uint64                      // as it was before package syscall raised it
-	caught  [len(passed) + 1]syscall.Signal // to be set to their default
-	report  int                             // write end of the pipe, closed by exec
+	keep    int                            // the descriptor that COMMAND inherits; -1: none
+	at      int                            // the directory of the PID file
+	link    bool                           // and its name in there is pidfile
+	from    *byte                          // or is this until then
+	nofile  *[2]uint64                     // as it was before package syscall raised it
+	caught  [len(catchable)]syscall.Signal // to be set to their default
+	report  int                            // write end of the pipe, closed by exec
 	pidfile *byte
 	empty   *byte
 	path    *byte
@@ -67,6 +68,7 @@ type plan struct {
 	shArgv  **byte // as execvp(3) runs it
 
 	group    bool
+	session  bool
 	tty      int
 	output   int
 	umask    int
@@ -170,7 +172,7 @@ func (s *starter) start(b *lock.Pending) (pid int, pidfd int32, err error) {
 
 // own fills in what COMMAND has of its own.
 func (p *plan) own(s *starter) (err error) {
-	p.group, p.tty, p.output, p.umask = s.group, s.tty, s.output, s.umask
+	p.group, p.session, p.tty, p.output, p.umask = s.group, s.session, s.tty, s.output, s.umask
 	if s.dir != "" {
 		if p.dir, err = syscall.BytePtrFromString(s.dir); err != nil {
 			return err
@@ -250,8 +252,16 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 	}
 
 	// The child. No allocation, no call that may grow the stack. All signals
-	// are blocked as yet, so that taking the terminal does not stop us.
-	if p.group {
+	// are blocked until shortly before exec, so that taking the terminal does not
+	// stop us, and a write beyond RLIMIT_FSIZE is an error and not our end by
+	// SIGXFSZ, which would pass for COMMAND's.
+	if p.session { // and so a group
+		said[0] = stepSession
+		_, _, e = syscall.RawSyscall(syscall.SYS_SETSID, 0, 0, 0)
+		if e != 0 {
+			goto failed
+		}
+	} else if p.group {
 		said[0] = stepGroup
 		_, _, e = syscall.RawSyscall(syscall.SYS_SETPGID, 0, 0, 0)
 		if e == 0 && p.tty >= 0 {
@@ -268,7 +278,6 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 			_, _, _ = syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(p.caught[i]), uintptr(unsafe.Pointer(&fresh)), 0, 8, 0, 0)
 		}
 	}
-	afterForkInChild()
 	c, _, _ = syscall.RawSyscall(syscall.SYS_GETPID, 0, 0, 0)
 	n = 1
 	for r = c; r >= 10; r /= 10 {
@@ -364,6 +373,7 @@ func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
 		if p.nofile != nil { // a failure leaves COMMAND with a higher limit
 			_, _, _ = syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(p.nofile)), 0, 0, 0)
 		}
+		afterForkInChild() // unblocks the signals
 		said[0] = stepExec
 		_, _, e = syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(p.path)), uintptr(unsafe.Pointer(p.argv)), uintptr(unsafe.Pointer(p.envv)))
 		if e == syscall.ENOEXEC {

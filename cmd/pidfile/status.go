@@ -143,7 +143,7 @@ func printJSON(v any) {
 		complain(err)
 		return
 	}
-	fmt.Fprint(&stdout, escaped(text.String()))
+	stdout.writeRaw(escaped(text.String()))
 }
 
 // escaped escapes in JSON what package json leaves and a terminal may obey: DEL,

@@ -33,6 +33,10 @@ func (c caught) shared(pid int) bool {
 // moment is how long a COMMAND may take and still count as short.
 const moment = 100 * time.Millisecond
 
+// catchable are the signals to be passed, and those that we catch besides if
+// there is something to do for them.
+var catchable = [len(passed) + 2]syscall.Signal(append(passed[:], unix.SIGCHLD, stopKey))
+
 // A supervisor waits for COMMAND and passes signals on to it, in one thread
 // that sleeps in poll(2).
 type supervisor struct {
@@ -55,7 +59,7 @@ type supervisor struct {
 // newSupervisor catches signals before there is a COMMAND that could miss one.
 func newSupervisor(r *runner) (*supervisor, error) {
 	s := &supervisor{pidfd: -1, group: r.start.group, tty: -1, maxRuntime: r.maxRuntime, killAfter: r.killAfter, tree: r.tree}
-	if tty, foreground := ourTerminal(); s.group {
+	if tty, foreground := ourTerminal(); s.group && !r.start.session {
 		s.tty, s.keys = tty, foreground
 		if r.start.tty = -1; foreground {
 			r.start.tty = tty
@@ -65,14 +69,21 @@ func newSupervisor(r *runner) (*supervisor, error) {
 		return nil, err
 	}
 	if r.tree || unix.Getpid() == 1 {
-		s.orphans = &orphans{}
+		s.orphans = newOrphans()
 	}
 	if r.tree {
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 			return nil, err
 		}
 	}
-	catch(s.pipe[1], s.orphans != nil || s.tty >= 0)
+	var others []syscall.Signal
+	if s.orphans != nil || s.tty >= 0 {
+		others = append(others, unix.SIGCHLD)
+	}
+	if r.start.session {
+		others = append(others, stopKey)
+	}
+	catch(s.pipe[1], others...)
 	return s, nil
 }
 
@@ -186,6 +197,8 @@ func (s *supervisor) passOn() {
 		switch sig := syscall.Signal(c.sig); {
 		case c.sig == askStop:
 			s.end()
+		case sig == stopKey:
+			s.suspend()
 		case sig == unix.SIGCHLD: // for those who look at our children each time
 		case !c.shared(s.pid):
 			if sig == unix.SIGCONT {

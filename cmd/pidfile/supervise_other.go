@@ -29,10 +29,9 @@ func newSupervisor(r *runner) (*supervisor, error) {
 		return nil, fmt.Errorf("--tree: %w", errors.ErrUnsupported)
 	}
 	s := &supervisor{c: make(chan os.Signal, 64), group: r.start.group, maxRuntime: r.maxRuntime, killAfter: r.killAfter}
-	for _, sig := range passed {
-		if !signal.Ignored(sig) {
-			signal.Notify(s.c, sig)
-		}
+	notify(s.c, passed[:]...)
+	if r.start.session {
+		notify(s.c, stopKey)
 	}
 	return s, nil
 }
@@ -56,7 +55,9 @@ func (s *supervisor) wait(settled func()) (overtime bool) {
 	}
 	go func() {
 		for sig := range s.c {
-			if s.group || (sig != os.Interrupt && sig != syscall.SIGQUIT) || !inForeground() {
+			if sig == stopKey {
+				s.suspend()
+			} else if s.group || (sig != os.Interrupt && sig != syscall.SIGQUIT) || !inForeground() {
 				s.send(sig.(syscall.Signal))
 			}
 		}

@@ -1,6 +1,8 @@
 package main
 
-// All output is here: results go to stdout, everything else to stderr.
+// All output is here: results go to stdout, everything else to stderr. Paths,
+// command lines, logs and what a service says of itself are other people's text,
+// so everything is made printable where it is written.
 
 import (
 	"errors"
@@ -18,13 +20,26 @@ var stdout results
 
 type results struct{ err error }
 
+// Write writes text, with control characters shown as '?'.
 func (r *results) Write(p []byte) (int, error) {
-	n, err := os.Stdout.Write(p)
-	if r.err == nil {
+	r.writeRaw(printableText(string(p)))
+	return len(p), r.err
+}
+
+// writeRaw writes what is safe already, and is meant as it is: JSON, colours.
+func (r *results) writeRaw(s string) {
+	if _, err := os.Stdout.WriteString(s); r.err == nil {
 		r.err = err
 	}
-	return n, err
 }
+
+// printLine prints a line of the result.
+func printLine(format string, args ...any) {
+	fmt.Fprintln(&stdout, printable(fmt.Sprintf(format, args...)))
+}
+
+// sayLine prints a line to stderr.
+func sayLine(s string) { fmt.Fprintln(os.Stderr, printable(s)) }
 
 // A hinted error knows what helps.
 type hinted struct {
@@ -37,16 +52,16 @@ func (h *hinted) Unwrap() error { return h.err }
 
 // complain prints an error, and what helps if that is known.
 func complain(err error) {
-	fmt.Fprintf(os.Stderr, "pidfile: error: %s\n", printable(err.Error()))
+	sayLine("pidfile: error: " + err.Error())
 	var h *hinted
 	if errors.As(err, &h) {
-		fmt.Fprintf(os.Stderr, "pidfile: hint: %s\n", printable(h.hint))
+		sayLine("pidfile: hint: " + h.hint)
 	}
 }
 
 // note tells something that is no error.
 func note(format string, args ...any) {
-	fmt.Fprintln(os.Stderr, "pidfile: "+printable(fmt.Sprintf(format, args...)))
+	sayLine("pidfile: " + fmt.Sprintf(format, args...))
 }
 
 // who describes the process behind a PID file for a sentence.
@@ -82,13 +97,24 @@ func commandLine(p *pidfile.ProcessInfo, width int) string {
 
 // printable shows control characters as '?': a command line is its user's text,
 // and must not talk to our terminal.
-func printable(s string) string {
+func printable(s string) string { return strings.Map(visible, s) }
+
+// printableText is printable for text of several lines.
+func printableText(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
-			return '?'
+		if r == '\n' || r == '\t' {
+			return r
 		}
-		return r
+		return visible(r)
 	}, s)
+}
+
+// visible is r, or '?' for what a terminal may obey.
+func visible(r rune) rune {
+	if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+		return '?'
+	}
+	return r
 }
 
 // fit cuts s to a width.
@@ -154,7 +180,7 @@ func (p *progress) run(stop, done chan struct{}) {
 	defer tick.Stop()
 	for {
 		width, _ := terminalSize(os.Stderr.Fd())
-		fmt.Fprintf(os.Stderr, "\r%s\x1b[K", fit("pidfile: "+p.text(time.Since(p.start)), width-1))
+		fmt.Fprintf(os.Stderr, "\r%s\x1b[K", fit(printable("pidfile: "+p.text(time.Since(p.start))), width-1))
 		select {
 		case <-tick.C:
 		case <-stop:

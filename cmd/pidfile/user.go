@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -13,6 +15,7 @@ type account struct {
 	uid, gid   int
 	groups     []uint32
 	name, home string
+	shell      string
 }
 
 // lookUpAccount reads USER[:GROUP], each a name or a number. Without GROUP it
@@ -29,7 +32,7 @@ func lookUpAccount(s string) (*account, error) {
 			return numbered(s, name, group)
 		}
 	}
-	a.name, a.home = u.Username, u.HomeDir
+	a.name, a.home, a.shell = u.Username, u.HomeDir, loginShell(u.Username)
 	a.uid, _ = strconv.Atoi(u.Uid) // decimal numbers on Unix, says package user
 	a.gid, _ = strconv.Atoi(u.Gid)
 	if grouped {
@@ -58,7 +61,7 @@ func numbered(s, name, group string) (*account, error) {
 	if group == "" {
 		return nil, fmt.Errorf("no user has the number %s: write UID:GID", name)
 	}
-	a := &account{uid: int(uid), name: name, home: "/"}
+	a := &account{uid: int(uid), name: name, home: "/", shell: defaultShell}
 	return a, a.setGroup(group)
 }
 
@@ -77,12 +80,41 @@ func (a *account) setGroup(group string) error {
 	return nil
 }
 
-// environ is env with what a login of the account would set.
-func (a *account) environ(env []string) []string {
-	for _, v := range []struct{ name, value string }{
-		{"HOME", a.home}, {"USER", a.name}, {"LOGNAME", a.name},
-	} {
-		env = setenv(env, v.name, v.value)
+const defaultShell = "/bin/sh"
+
+// loginShell returns the user's shell as passwd(5) has it, or sh(1) for one who
+// has none, or none to log in with.
+func loginShell(name string) string {
+	text, _ := os.ReadFile("/etc/passwd") // users can come from elsewhere
+	for line := range strings.Lines(string(text)) {
+		f := strings.Split(strings.TrimSpace(line), ":")
+		if len(f) == 7 && f[0] == name {
+			if base := filepath.Base(f[6]); f[6] != "" && base != "nologin" && base != "false" {
+				return f[6]
+			}
+			break
+		}
+	}
+	return defaultShell
+}
+
+// path is PATH of a login.
+func (a *account) path() string {
+	if a.uid == 0 {
+		return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	}
+	return "/usr/local/bin:/usr/bin:/bin"
+}
+
+// environ is what a login of the account would set, and of ours what tells about
+// the terminal and the language.
+func (a *account) environ(ours []string) []string {
+	env := []string{"HOME=" + a.home, "USER=" + a.name, "LOGNAME=" + a.name, "SHELL=" + a.shell, "PATH=" + a.path()}
+	for _, v := range ours {
+		name, _, _ := strings.Cut(v, "=")
+		if name == "TERM" || name == "LANG" || strings.HasPrefix(name, "LC_") {
+			env = append(env, v)
+		}
 	}
 	return env
 }

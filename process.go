@@ -108,22 +108,25 @@ func (f Finder) Find(ctx context.Context, path string) (*Process, error) {
 //
 // Each must be trusted as Find's process must; for those that are not the error
 // matches ErrUntrusted, and the others are returned with it. The error matches
-// ErrNotRunning if the file is not locked or does not exist, and ErrUnproven, with
-// the evidence, if it is locked and no process can be seen that has the lock: as
-// an ordinary user one sees one's own processes only. The Processes must be closed.
+// ErrNotRunning if the file does not exist or is stale, and ErrUnproven, with the
+// evidence, if it is not locked, or locked and no process can be seen that has the
+// lock: as an ordinary user one sees one's own processes only. The Processes must be closed.
 // Outside Linux the error matches errors.ErrUnsupported.
 func (f Finder) Holders(ctx context.Context, path string) ([]*Process, error) {
 	if !proc.CanPin {
 		return nil, &fs.PathError{Op: "find", Path: path, Err: errors.ErrUnsupported}
 	}
-	j, err := judge(path, care{act: true, ctx: ctx})
+	if err := ctx.Err(); err != nil {
+		return nil, &fs.PathError{Op: "find", Path: path, Err: err}
+	}
+	j, err := judge(path, care{ctx: ctx})
 	switch {
-	case ctx.Err() != nil:
-		return nil, &fs.PathError{Op: "find", Path: j.path, Err: ctx.Err()}
 	case err != nil:
 		return nil, j.refuse("find", ErrUnproven)
-	case !j.locked && !j.shared && !j.unseen:
+	case j.state == Absent || j.state == Stale:
 		return nil, j.refuse("find", ErrNotRunning)
+	case !j.locked && !j.shared && !j.unseen:
+		return nil, j.refuse("find", ErrUnproven)
 	}
 	var all []*Process
 	var refused []error

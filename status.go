@@ -1,6 +1,7 @@
 package pidfile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -414,7 +415,7 @@ func (j *judgement) proof(i *proc.Info, locks []proc.Lock, act bool) string {
 func (j *judgement) sayHolders(table *proc.LockTable, locks []proc.Lock) {
 	said := false
 	say := func(pid int) {
-		j.say("the lock is held by %s", nameOf(pid))
+		j.say("the lock is held by %s", holderName(pid))
 		said = true
 	}
 	var takers []int
@@ -439,7 +440,7 @@ func (j *judgement) sayHolders(table *proc.LockTable, locks []proc.Lock) {
 	switch {
 	case said:
 	case len(takers) > 0:
-		j.say("the lock was taken by %s; whether that has it still cannot be seen", nameOf(takers[0]))
+		j.say("the lock was taken by %s; whether that has it still cannot be seen", holderName(takers[0]))
 	default:
 		j.say("no process that is visible from here has the lock: another PID namespace, another host or another user's process does")
 	}
@@ -459,6 +460,16 @@ func name(i *proc.Info) string {
 func nameOf(pid int) string {
 	i, _ := proc.Lookup(pid) // of one that has ended only the PID is known
 	return name(&i)
+}
+
+// holderName is nameOf with the user.
+func holderName(pid int) string {
+	i, err := proc.Lookup(pid)
+	if err != nil || i.Hidden {
+		return name(&i)
+	}
+	p := describe(&i)
+	return name(&i) + ", user " + cmp.Or(p.User, strconv.Itoa(p.UID))
 }
 
 // sayNamed says what is the matter with the named process.

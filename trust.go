@@ -32,7 +32,13 @@ type doubt struct {
 	asked string
 }
 
-func (d *doubt) String() string { return "not trusted: " + d.why + " (" + d.mend + ")" }
+func (d *doubt) String() string {
+	mend := d.mend
+	if d.asked != "" {
+		mend += ", or name the program that it runs"
+	}
+	return d.why + " (" + mend + ")"
+}
 
 // distrust returns what speaks against acting on j.info, nil if nothing does. What
 // speaks against the way to the file only is outweighed by the holder's own word,

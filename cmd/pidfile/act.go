@@ -23,7 +23,6 @@ type outcome struct {
 	PID    int    `json:"pid,omitempty"`
 	Result string `json:"result"`
 	Error  string `json:"error,omitempty"`
-	hint   string
 	code   int
 }
 
@@ -61,8 +60,6 @@ func report(all []outcome, asJSON bool) error {
 	for _, o := range all {
 		worst = max(worst, o.code)
 		switch {
-		case o.Error != "" && o.hint != "":
-			complain(&hinted{errors.New(o.Error), o.hint})
 		case o.Error != "":
 			complain(errors.New(o.Error))
 		case !asJSON:
@@ -150,9 +147,6 @@ func refusal(path string, err error) outcome {
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
 		o.code = exitFailure
-	}
-	if errors.Is(err, pidfile.ErrUntrusted) {
-		o.hint = "if only the way to PIDFILE is not trusted, --program NAME of stop, signal and reload helps"
 	}
 	return o
 }
@@ -273,7 +267,7 @@ func (s *stopper) stopProcess(path string, p *pidfile.Process) outcome {
 		}
 	case errors.Is(err, fs.ErrPermission):
 		o.Result, o.code = "failed", exitUnproven
-		o.Error = fmt.Sprintf("%s: PID %d, user %s: not permitted to signal it", path, o.PID, userOf(p.Info()))
+		o.Error = fmt.Sprintf("%s: PID %d, user %s: operation not permitted", path, o.PID, userOf(p.Info()))
 	case err != nil:
 		o.Result, o.code = "failed", exitUnproven
 		o.Error = err.Error()

@@ -20,6 +20,11 @@ var (
 	// Nothing was done.
 	ErrUnproven = errors.New("not proven")
 
+	// ErrUntrusted is returned for a PID file that, or the way to which, others
+	// may change, so that it may name a process that was not meant. It matches
+	// ErrUnproven too. Nothing was done.
+	ErrUntrusted error = untrusted{}
+
 	// ErrMalformed: the first line of the file is no PID.
 	ErrMalformed = lock.ErrMalformed
 
@@ -31,6 +36,13 @@ var (
 	// is nothing to adopt. See File.Inherit.
 	ErrNotInherited = lock.ErrNotHanded
 )
+
+type untrusted struct{}
+
+func (untrusted) Error() string { return "not trusted" }
+
+// Is reports whether target is ErrUnproven.
+func (untrusted) Is(target error) bool { return target == ErrUnproven }
 
 // An AlreadyRunningError says who has a PID file. It matches
 // ErrAlreadyRunning. It is made from what the refusal itself had to read;

@@ -406,6 +406,7 @@ func TestCleanRemovesNoHeldFileNegativeControl(t *testing.T) {
 		if st, err := pidfile.Inspect(path); err != nil || st.State != pidfile.Stale {
 			return fs.ErrNotExist
 		}
+		time.Sleep(100 * time.Microsecond) // as whoever reads the verdict needs
 		return os.Remove(path)
 	}, func() bool { return s.taken.Load() >= 1 })
 	if s.taken.Load() == 0 {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -20,6 +20,7 @@ import (
 type Process struct {
 	path   string
 	handle *proc.Handle
+	info   proc.Info
 }
 
 // An ExitStatus is how a process ended.
@@ -46,66 +47,186 @@ func (s *ExitStatus) String() string {
 //   - ErrUnproven, with the evidence in the text, if somebody may have it, but
 //     it is not proven that the named process does (a descendant holds the
 //     lock, or a process that is not visible from here, or it cannot be told:
-//     then also what the system said, such as fs.ErrPermission); if the process
-//     is the calling one; or if the file is not to be trusted.
+//     then also what the system said, such as fs.ErrPermission); or if the process
+//     is the calling one;
+//   - ErrUntrusted, which is ErrUnproven too, if the file, or the way to it, is not
+//     to be trusted: the text says why, and what would mend it.
 //
-// To be trusted, the file must belong to root, to us or to the process's user,
-// and so must its directory and all those above; others may write neither the
-// file nor, unless they have the sticky bit, these directories; and the file has
-// one name only (no hard links). If the file is not locked, neither it nor its
-// directory may be writable by a group, but root's and the process's own, or by
-// whom an access control list names. PID 1 must be proven by the lock: too many
+// To be trusted, the file must belong to root, to us or to the process's user; only
+// these may write it, and root's group and the process's own; and it has one name
+// (no hard links). So must every directory and every symbolic link on the way to it,
+// up to the root directory; a directory with the sticky bit may be writable to
+// others. An access control list that lets anybody write counts as a group does. Where
+// the way is not trusted, but the file is, the holder's word is enough: that it has
+// the lock, and was started with the variable PIDFILE_HELD set to this path, as
+// 'pidfile run' starts its command. PID 1 must be proven by the lock: too many
 // broken files say 1.
 //
 // In a PID namespace other than the machine's first, where /proc/locks does not
 // show the flock(2) locks of others, Find takes a shared lock for an instant
 // before it believes that a file is not locked.
 //
-// Find blocks no longer than Inspect does. The Process must be closed. Outside
+// Find blocks no longer than Inspect does; but where the named process has ended and
+// its lock is still held, as for the moment that its parent needs to reap it, Find
+// waits up to 2 seconds until that is over. The Process must be closed. Outside
 // Linux the error matches errors.ErrUnsupported.
-func Find(path string) (*Process, error) {
+func Find(path string) (*Process, error) { return Finder{}.Find(context.Background(), path) }
+
+// A Finder finds processes as its fields say. The zero value is what Find uses.
+type Finder struct {
+	// Program, if set, is what the process must run: the path of an executable,
+	// or the last element of one. (For a script that is its interpreter's.) Another
+	// process is ErrUntrusted. Who names the program need not trust the way to the
+	// file; the file itself must be trusted all the same, and the process proven.
+	Program string
+}
+
+// Find is like the function Find. If ctx ends while it waits, the error matches
+// ctx.Err().
+func (f Finder) Find(ctx context.Context, path string) (*Process, error) {
 	if !proc.CanPin {
 		return nil, &fs.PathError{Op: "find", Path: path, Err: errors.ErrUnsupported}
 	}
-	j, h, err := pin(path)
+	j, h, err := pin(ctx, path)
 	if err != nil {
 		return nil, &fs.PathError{Op: "find", Path: j.path, Err: err}
 	}
-	if why := j.why(); why != nil {
+	if why := j.why(f.Program); why != nil {
 		if h != nil {
 			h.Close()
 		}
 		return nil, j.refuse("find", why)
 	}
-	return &Process{j.path, h}, nil
+	return &Process{j.path, h, *j.info}, nil
+}
+
+// Holders pins every process that provably keeps the PID file at path locked: it has
+// the file open, through that an exclusive lock or a shared one of flock(2), and took
+// that lock itself or can have inherited it: it started after the file was written.
+// There may be several, of any user, whom the file need not name; the calling
+// process is not among them.
+//
+// Each must be trusted as Find's process must; for those that are not the error
+// matches ErrUntrusted, and the others are returned with it. The error matches
+// ErrNotRunning if the file does not exist or is stale, and ErrUnproven, with the
+// evidence, if it is not locked, or locked and no process can be seen that has the
+// lock: as an ordinary user one sees one's own processes only. The Processes must be closed.
+// Outside Linux the error matches errors.ErrUnsupported.
+func (f Finder) Holders(ctx context.Context, path string) ([]*Process, error) {
+	if !proc.CanPin {
+		return nil, &fs.PathError{Op: "find", Path: path, Err: errors.ErrUnsupported}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, &fs.PathError{Op: "find", Path: path, Err: err}
+	}
+	j, err := judge(path, care{ctx: ctx})
+	switch {
+	case err != nil:
+		return nil, j.refuse("find", ErrUnproven)
+	case j.state == Absent || j.state == Stale:
+		return nil, j.refuse("find", ErrNotRunning)
+	case !j.locked && !j.shared && !j.unseen:
+		return nil, j.refuse("find", ErrUnproven)
+	}
+	var all []*Process
+	var refused []error
+	for _, o := range new(proc.LockTable).Openers(j.view.ID) {
+		p, err := j.holder(o.PID, f.Program)
+		switch {
+		case err != nil:
+			refused = append(refused, err)
+		case p != nil:
+			all = append(all, p)
+		}
+	}
+	if len(all) == 0 && len(refused) == 0 {
+		return nil, j.refuse("find", ErrUnproven)
+	}
+	return all, errors.Join(refused...)
+}
+
+// holder pins process pid, if it has j's file locked. It returns neither a process nor
+// an error if it has not.
+func (j judgement) holder(pid int, program string) (*Process, error) {
+	if pid == self {
+		return nil, nil
+	}
+	h, err := proc.Open(pid)
+	switch {
+	case err == proc.ErrGone:
+		return nil, nil
+	case err != nil:
+		return nil, &fs.PathError{Op: "find", Path: j.path, Err: err}
+	}
+	i, err := proc.Lookup(pid)
+	_, locks, lerr := proc.Opened(pid, j.view.ID)
+	if err != nil || lerr != nil || i.Zombie() || !proc.Blocks(locks) || !h.Unreaped() {
+		h.Close()
+		return nil, nil
+	}
+	j.info, j.proven, j.evidence = &i, true, nil
+	j.say("%s has the lock", nameOf(pid))
+	if d := j.distrustHolder(locks, program); d != nil {
+		h.Close()
+		j.say("%s", d)
+		return nil, j.refuse("find", ErrUntrusted)
+	}
+	return &Process{j.path, h, i}, nil
+}
+
+// distrustHolder is distrust for a process that the file need not name. Who has
+// the file open can lock it and pass the descriptor to another's process, by
+// unix(7), which then has the lock and knows nothing of it: a system's service, say,
+// that takes descriptors from everybody.
+func (j *judgement) distrustHolder(locks []proc.Lock, program string) *doubt {
+	i := j.info
+	took := slices.ContainsFunc(locks, func(l proc.Lock) bool { return l.PID == i.PID })
+	switch {
+	case i.PID == 1:
+		return &doubt{why: "PID 1 has the lock", mend: "it is not ended"}
+	case !took && i.PID != j.view.PID && proc.ReadClock().Preceded(i.Start, j.view.Written):
+		return &doubt{why: fmt.Sprintf("%s did not take the lock, and is older than the file: somebody passed it the descriptor", name(i)), mend: "end it by hand"}
+	}
+	return j.distrust(program)
 }
 
 // pin judges the file at path, pins its holder, and judges again: now its PID
-// cannot be another's. The handle is nil if no holder is known; the judgement,
-// which is then the first, says why.
-func pin(path string) (judgement, *proc.Handle, error) {
-	for {
-		first, err := judge(path, care{act: true})
-		if err != nil || first.info == nil {
-			return first, nil, nil
+// cannot be another's. The handle is nil if no holder is known; the judgement
+// says why. The error is the system's, or ctx's.
+func pin(ctx context.Context, path string) (judgement, *proc.Handle, error) {
+	for began := time.Now(); ; {
+		j, err := judge(path, care{act: true, ctx: ctx})
+		switch {
+		case ctx.Err() != nil:
+			return j, nil, ctx.Err()
+		case err != nil || j.info == nil:
+			return j, nil, nil
 		}
-		h, err := proc.Open(first.info.PID)
-		if err == proc.ErrGone {
-			continue // it has just ended
+		h, err := proc.Open(j.info.PID)
+		switch {
+		case err == proc.ErrGone: // it has just ended
+		case err != nil:
+			return j, nil, err
+		default:
+			again, err := judge(path, care{act: true, ctx: ctx})
+			if err != nil || again.info != nil && again.info.PID == h.PID() && h.Unreaped() {
+				if err != nil {
+					h.Close()
+					h = nil
+				}
+				return again, h, nil
+			}
+			h.Close()
 		}
-		if err != nil {
-			return first, nil, err
+		if time.Since(began) > settleTime {
+			j.keepsChanging()
+			return j, nil, nil
 		}
-		j, err := judge(path, care{act: true})
-		if err == nil && j.info != nil && j.info.PID == h.PID() && h.Unreaped() {
-			return j, h, nil
-		}
-		h.Close()
 	}
 }
 
 // why returns what speaks against acting on the process, nil if nothing does.
-func (j *judgement) why() error {
+func (j *judgement) why(program string) error {
 	j.settle()
 	switch {
 	case j.state == Absent || j.state == Stale:
@@ -127,60 +248,11 @@ func (j *judgement) why() error {
 		j.say("PID 1 is not believed without the lock")
 		return ErrUnproven
 	}
-	if doubt := j.distrust(); doubt != "" {
-		j.say("%s", doubt)
-		return ErrUnproven
+	if d := j.distrust(program); d != nil {
+		j.say("%s", d)
+		return ErrUntrusted
 	}
 	return nil
-}
-
-// distrust says why the file may have been written by somebody who wants the
-// process harmed, "" if it cannot.
-func (j *judgement) distrust() string {
-	trusted := func(uid int) bool { return uid == 0 || uid == os.Geteuid() || uid == j.info.UID }
-	v := &j.view
-	switch {
-	case !trusted(v.UID):
-		return fmt.Sprintf("the file belongs to UID %d, who is neither root, nor us, nor the process's user", v.UID)
-	case v.Mode&0o002 != 0:
-		return fmt.Sprintf("everybody may write the file (mode %04o)", v.Mode)
-	case !j.proven && j.othersWrite(j.path, v.Mode, v.GID):
-		return fmt.Sprintf("group %d, or whom its access control list names, may write the file (mode %04o), which is not locked", v.GID, v.Mode)
-	case v.Links != 1:
-		return fmt.Sprintf("the file has %d names (hard links)", v.Links)
-	}
-	own := filepath.Dir(j.path)
-	for dir := own; ; dir = filepath.Dir(dir) {
-		mode, uid, gid, err := lock.Dir(dir)
-		sticky := mode&0o1000 != 0
-		if dir != own && uid == nobody {
-			uid = 0
-		}
-		switch {
-		case err != nil:
-			return fmt.Sprintf("its directory cannot be examined: %v", err)
-		case !trusted(uid):
-			return fmt.Sprintf("the directory %s belongs to UID %d, who is neither root, nor us, nor the process's user", dir, uid)
-		case mode&0o002 != 0 && !sticky:
-			return fmt.Sprintf("everybody may write the directory %s, which has no sticky bit", dir)
-		case dir == own && !j.proven && !sticky && j.othersWrite(dir, mode, gid):
-			return fmt.Sprintf("group %d, or whom its access control list names, may write the directory %s, and the file is not locked", gid, dir)
-		}
-		if dir == filepath.Dir(dir) {
-			return ""
-		}
-	}
-}
-
-// nobody is who owns what belongs to a user whom our user namespace does not know,
-// user_namespaces(7): root outside, as a rule.
-const nobody = 65534
-
-// othersWrite reports whether what is at path may be written by a group that is
-// neither root's nor the process's own. With an access control list the bits of
-// the group are what the list allows to anybody, acl(5).
-func (j *judgement) othersWrite(path string, mode uint32, gid int) bool {
-	return mode&0o020 != 0 && (gid != 0 && gid != j.info.GID || lock.HasACL(path))
 }
 
 // refuse is the error of an op that does nothing, with the evidence.
@@ -206,14 +278,20 @@ func (e *evidenceError) Unwrap() []error { return e.causes }
 // PID returns the PID that the process has, or had.
 func (p *Process) PID() int { return p.handle.PID() }
 
+// Info describes the process as it was when it was found.
+func (p *Process) Info() ProcessInfo { return *describe(&p.info) }
+
 // Signal sends a signal to the process, and to no other one that may have its
 // PID by now. It does not block. The error matches ErrNotRunning if the process
-// has been reaped, syscall.EPERM if we may not signal it, and ErrUnsupported if
+// has ended, reaped or not, syscall.EPERM if we may not signal it, and ErrUnsupported if
 // sig is no signal of this system. Signal 0 sends nothing, and only asks.
 func (p *Process) Signal(sig os.Signal) error {
 	s, ok := sig.(syscall.Signal)
 	if !ok {
 		return p.wrap("signal", errors.ErrUnsupported)
+	}
+	if p.handle.Ended() {
+		return p.wrap("signal", proc.ErrGone)
 	}
 	return p.wrap("signal", p.handle.Signal(s))
 }

@@ -1,6 +1,8 @@
 package pidfile
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -113,6 +115,7 @@ type judgement struct {
 	hidden   bool       // there may be locks that we cannot see
 	torn     bool       // or that the table lacked when we read it
 	unseen   bool       // Unknown only because of these
+	shared   bool       // locked with a shared lock, which keeps every start out
 	cause    error      // what the system said, if the file could not be looked at
 	info     *proc.Info // the holder, nil if it is not known
 	evidence []string
@@ -142,11 +145,13 @@ func describe(i *proc.Info) *ProcessInfo {
 type care struct {
 	table *proc.LockTable // all locks, if they were read already: then one look is enough
 	// act is true for those who will act on the process: then a lock is its own
-	// only if it has the file open now, where that can be seen.
+	// only if it has the file open now, where that can be seen, and what may pass
+	// is waited for.
 	act bool
+	ctx context.Context // ends that wait; nil: nothing does
 }
 
-// judge looks at path until what it sees is no longer only a moment's.
+// judge looks at path until what it sees is not transient.
 func judge(path string, c care) (j judgement, err error) {
 	j.path = path
 	if path == "" {
@@ -158,23 +163,69 @@ func judge(path string, c care) (j judgement, err error) {
 	if abs, err := filepath.Abs(path); err == nil {
 		j.path = abs
 	}
-	abs := j.path
-	for left := looks - 1; ; left-- {
-		last := left == 0 || c.table != nil
-		var doubtful bool
+	if c.ctx == nil {
+		c.ctx = context.Background()
+	}
+	abs, began, d := j.path, time.Now(), transient
+	for n := 1; ; n++ {
+		long := c.act && d > transient && time.Since(began) < settleTime && c.ctx.Err() == nil
+		last := c.table != nil || n >= looks && !long
 		j = judgement{path: abs}
-		if doubtful, err = j.look(c, last); !doubtful || last {
+		if d, err = j.look(c, last); d == steady {
 			return j, err
 		}
-		time.Sleep(pause)
+		if last {
+			if c.act && d == changing {
+				j.keepsChanging()
+			}
+			return j, err
+		}
+		j.pause(c, d, n, began)
 	}
 }
 
-// A lock that may be only a moment's is looked at so often, in such steps.
+// A steadiness is whether what was seen can be relied on.
+type steadiness int
+
 const (
-	looks = 5
-	pause = 2 * time.Millisecond
+	steady    steadiness = iota
+	transient            // the lock may be that of a start that replaces a stale file
+	ending               // the named process has ended, and its lock is still held
+	changing             // the file changed while it was looked at
 )
+
+const (
+	// looks is how often what may be transient is looked at, retryDelay apart.
+	looks      = 5
+	retryDelay = 2 * time.Millisecond
+	// settleTime is how long who acts waits for what is ending or changing: a parent
+	// needs a moment to reap its child and give the file back.
+	settleTime = 2 * time.Second
+)
+
+// pause waits before the next look; where a lock is about to be given back, for
+// that.
+func (j *judgement) pause(c care, d steadiness, n int, began time.Time) {
+	if c.act && d == ending {
+		// Not for all of the time: who waits for the lock, too, may get it first,
+		// when the file is gone.
+		ctx, cancel := context.WithTimeout(c.ctx, min(20*retryDelay, settleTime-time.Since(began)))
+		_ = lock.WaitFree(ctx, j.path) // what is wrong the next look tells
+		cancel()
+	}
+	t := time.NewTimer(min(time.Duration(n)*retryDelay/looks+retryDelay, 10*retryDelay))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.ctx.Done():
+	}
+}
+
+// keepsChanging makes j the judgement on a file that is another at each look.
+func (j *judgement) keepsChanging() {
+	j.state, j.info, j.proven = Unknown, nil, false
+	j.say("the file keeps changing")
+}
 
 // busy is how long after a file was written the descriptors of the process that
 // it names are left alone, if nothing is seen of a lock: it may be starting.
@@ -189,28 +240,37 @@ func bare(err error) error {
 	return err
 }
 
-// look judges once. It is doubtful if the lock may be that of somebody who just
-// clears a left-over, or only looks, or if there may be one. The last look spares no cost to tell who
-// has the lock.
-func (j *judgement) look(c care, last bool) (doubtful bool, err error) {
+// look judges once. The last look spares no cost to tell who has the lock.
+func (j *judgement) look(c care, last bool) (steadiness, error) {
+	var err error
 	j.view, err = lock.Look(j.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		j.say("there is no such file")
-		return false, nil
+		return steady, nil
 	case err != nil:
 		j.state, j.cause = Unknown, bare(err)
 		j.say("it cannot be looked at: %v", bare(err))
-		return false, err
+		return steady, err
 	}
 	if j.view.Denied != nil {
 		j.state, j.cause = Unknown, bare(j.view.Denied)
 		j.say("the file cannot be read: %v", bare(j.view.Denied))
-		return false, nil
+		return steady, nil
 	}
-	if c.table == nil {
+	given := c.table != nil // older than the view
+	if !given {
 		c.table = proc.ReadLocks()
 	}
+	d := j.judgeView(c, last)
+	if !given && !j.proven && proc.CanPin && j.changed() {
+		d = changing
+	}
+	return d, nil
+}
+
+// judgeView judges what was seen of the file, by the table of locks.
+func (j *judgement) judgeView(c care, last bool) steadiness {
 	j.hidden, j.torn = c.table.Err != nil || !proc.SeesAllLocks(), c.table.Torn
 	locks := c.table.On(j.view.ID, j.path)
 	if len(locks) == 0 && j.hidden && (c.act || time.Since(j.view.Written) > busy) {
@@ -225,17 +285,29 @@ func (j *judgement) look(c care, last bool) (doubtful bool, err error) {
 			locks = j.judgeUnseen(c.table)
 		}
 	}
-	if j.locked {
+	switch {
+	case j.locked:
 		j.state = Running
-		last = last || j.view.Marked
-		return j.judgeLocked(c, locks, last) && !last, nil
+		return j.judgeLocked(c, locks, last)
+	case proc.Blocks(locks) && j.state != Running: // shared ones
+		j.state, j.shared = Unknown, true
+		j.say("a shared lock on it keeps every start out")
+		j.sayHolders(c.table, locks)
+		return transient
+	case j.state == Stale && j.torn:
+		return transient
 	}
-	if len(locks) > 0 && j.state != Running { // shared ones
-		j.state = Unknown
-		j.say("somebody holds a shared lock on it, which keeps every start out")
-		return true, nil
+	return steady
+}
+
+// changed reports whether the path names another file by now, or its text or its
+// lock is another: then what was seen of the processes may be of another moment.
+func (j *judgement) changed() bool {
+	now, err := lock.Look(j.path)
+	if err != nil || now.ID != j.view.ID || now.PID != j.view.PID || now.Marked != j.view.Marked {
+		return true
 	}
-	return j.state == Stale && j.torn, nil
+	return j.locked && !now.Marked && !j.hidden && !proc.Exclusive(proc.ReadLocks().On(now.ID, j.path))
 }
 
 // judgeUnseen judges a file that is stale but for locks that /proc/locks leaves
@@ -275,28 +347,35 @@ func (j *judgement) settle() {
 }
 
 // judgeLocked finds out whether the process that the text names has the lock.
-// It returns true if that could not be proven. Who has it then is told by the
-// last look only.
-func (j *judgement) judgeLocked(c care, locks []proc.Lock, last bool) (unproven bool) {
+// If that cannot be proven, the last look tells who has it.
+func (j *judgement) judgeLocked(c care, locks []proc.Lock, last bool) steadiness {
 	pid := j.view.PID
-	if i, err := proc.Lookup(pid); err == nil && !i.Hidden && !i.Zombie() {
+	i, err := proc.Lookup(pid)
+	if err == nil && !i.Hidden && !i.Zombie() {
 		if why := j.proof(&i, locks, c.act); why != "" {
 			j.info, j.proven = &i, true
 			j.say("the file is locked, and %s", why)
-			return false
+			return steady
 		}
 	}
+	d := transient
+	switch {
+	case c.act && pid != 0 && (err == proc.ErrGone || err == nil && i.Zombie()):
+		d = ending
+	case j.view.Marked:
+		d, last = steady, true // nobody has that lock for a moment only
+	}
 	if !last {
-		return true
+		return d
 	}
 	if pid == 0 {
-		j.say("the file is locked by somebody whom it does not name")
+		j.say("the file is locked by a process that it does not name")
 	} else {
 		j.say("the file is locked, but not provably by the process that it names")
 	}
 	j.sayNamed()
 	j.sayHolders(c.table, locks)
-	return true
+	return d
 }
 
 // proof says why i is the holder, "" if that is not proven.
@@ -336,17 +415,17 @@ func (j *judgement) proof(i *proc.Info, locks []proc.Lock, act bool) string {
 func (j *judgement) sayHolders(table *proc.LockTable, locks []proc.Lock) {
 	said := false
 	say := func(pid int) {
-		j.say("the lock is held by %s", nameOf(pid))
+		j.say("the lock is held by %s", holderName(pid))
 		said = true
 	}
 	var takers []int
 	for _, l := range locks {
-		if l.Write && l.PID > 0 && !slices.Contains(takers, l.PID) {
+		if (l.Write || l.Kind == "FLOCK") && l.PID > 0 && !slices.Contains(takers, l.PID) {
 			takers = append(takers, l.PID)
 		}
 	}
 	for _, pid := range takers {
-		if holds, _ := proc.Holds(pid, j.view.ID); holds {
+		if _, locks, _ := proc.Opened(pid, j.view.ID); proc.Blocks(locks) {
 			say(pid)
 		}
 	}
@@ -354,14 +433,14 @@ func (j *judgement) sayHolders(table *proc.LockTable, locks []proc.Lock) {
 		return
 	}
 	for _, o := range table.Openers(j.view.ID) {
-		if o.Writes() {
+		if proc.Blocks(o.Locks) {
 			say(o.PID)
 		}
 	}
 	switch {
 	case said:
 	case len(takers) > 0:
-		j.say("the lock was taken by %s; whether that has it still cannot be seen", nameOf(takers[0]))
+		j.say("the lock was taken by %s; whether that has it still cannot be seen", holderName(takers[0]))
 	default:
 		j.say("no process that is visible from here has the lock: another PID namespace, another host or another user's process does")
 	}
@@ -381,6 +460,16 @@ func name(i *proc.Info) string {
 func nameOf(pid int) string {
 	i, _ := proc.Lookup(pid) // of one that has ended only the PID is known
 	return name(&i)
+}
+
+// holderName is nameOf with the user.
+func holderName(pid int) string {
+	i, err := proc.Lookup(pid)
+	if err != nil || i.Hidden {
+		return name(&i)
+	}
+	p := describe(&i)
+	return name(&i) + ", user " + cmp.Or(p.User, strconv.Itoa(p.UID))
 }
 
 // sayNamed says what is the matter with the named process.
@@ -476,7 +565,8 @@ func (j *judgement) judgeAge(i *proc.Info) {
 type Opener struct {
 	Process *ProcessInfo `json:"process"`
 	// Holds is true if one of its descriptors has the lock, which it took
-	// itself or inherited: as long as it keeps that open, the file is held.
+	// itself or inherited: as long as it keeps that open, the file is held. A
+	// shared lock of flock(2) counts too, for it keeps every start out.
 	Holds bool `json:"holds"`
 }
 
@@ -495,7 +585,7 @@ func Openers(path string) ([]Opener, error) {
 		if err != nil || i.Hidden {
 			continue // ended since
 		}
-		all = append(all, Opener{describe(&i), o.Writes()})
+		all = append(all, Opener{describe(&i), proc.Blocks(o.Locks)})
 	}
 	return all, nil
 }

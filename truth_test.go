@@ -903,12 +903,13 @@ func truths() []truth {
 			must(t, os.Chmod(filepath.Dir(s.path), 0o775))
 			return s
 		}, state: running, who: true, find: unproven, clean: isRunning, start: ok,
-			says: []string{"group 65534", "may write the directory", "not locked"}},
+			says: []string{"group 65534", "may write the directory"}},
 		{name: "a group may write the directory, and the file is locked", scene: held(func(t *testing.T, path string) {
 			needRoot(t)
 			must(t, os.Chown(filepath.Dir(path), 0, nobody))
 			must(t, os.Chmod(filepath.Dir(path), 0o775))
-		}), state: running, locked: true, who: true, find: ok, stop: "-", clean: isRunning, start: isRunning},
+		}), state: running, locked: true, who: true, find: unproven, clean: isRunning, start: isRunning,
+			says: []string{"group 65534", "may write the directory"}},
 		{name: "a user's directory above", scene: func(t *testing.T) scene {
 			needRoot(t)
 			above := publicDir(t)

@@ -19,12 +19,12 @@ import (
 // The error matches ctx.Err(); or ErrUnproven, with the evidence, if it cannot
 // be told whether somebody has the file.
 func WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
-	j, h, err := pin(path)
+	j, h, err := pin(ctx, path)
 	if err != nil {
 		return nil, &fs.PathError{Op: "wait", Path: j.path, Err: err}
 	}
 	if h != nil {
-		p := &Process{j.path, h}
+		p := &Process{path: j.path, handle: h}
 		defer p.Close()
 		return p.Wait(ctx)
 	}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,7 +14,6 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
-	"github.com/go-pidfile/pidfile/internal/proc"
 	"github.com/spf13/cobra"
 )
 
@@ -85,16 +86,48 @@ func resolveAll(args []string) ([]string, error) {
 	return paths, nil
 }
 
+// answerTime is how long a file system may take where no --timeout says it, and how
+// long it may take at least. Looking takes milliseconds, or two seconds where it
+// waits for what has just ended.
+const (
+	answerTime    = 10 * time.Second
+	minAnswerTime = 3 * time.Second
+)
+
+// within returns what f returns, or false if that takes longer: f may look at a file
+// on a file system that hangs, from which no signal and no context brings it back.
+func within[T any](d time.Duration, f func() T) (result T, ok bool) {
+	done := make(chan T, 1)
+	go func() { done <- f() }()
+	late := time.NewTimer(d)
+	defer late.Stop()
+	select {
+	case result = <-done:
+		return result, true
+	case <-late.C:
+		return result, false
+	}
+}
+
 // find pins the holder, or says in the outcome why there is none to act on.
-func find(path string) (*pidfile.Process, outcome) {
-	p, err := pidfile.Find(path)
+func find(path, program string, limit time.Duration) (*pidfile.Process, outcome) {
+	type found struct {
+		p   *pidfile.Process
+		err error
+	}
+	f, ok := within(limit, func() found {
+		p, err := pidfile.Finder{Program: program}.Find(context.Background(), path)
+		return found{p, err}
+	})
 	switch {
-	case err == nil:
-		return p, outcome{Path: path, PID: p.PID()}
-	case errors.Is(err, pidfile.ErrNotRunning):
+	case !ok:
+		return nil, unsent(path, fmt.Errorf("%s: its file system does not answer: gave up after %v", path, limit))
+	case f.err == nil:
+		return f.p, outcome{Path: path, PID: f.p.PID()}
+	case errors.Is(f.err, pidfile.ErrNotRunning):
 		return nil, outcome{Path: path, Result: "not running", code: exitNotRunning}
 	}
-	return nil, unsent(path, err)
+	return nil, unsent(path, f.err)
 }
 
 // unsent is the outcome of an error before anything was sent.
@@ -118,10 +151,24 @@ func refusal(path string, err error) outcome {
 	return o
 }
 
+// programFlag defines --program.
+func programFlag(c *cobra.Command, program *string) {
+	c.Flags().StringVar(program, "program", "", "act on a process of the executable `NAME|PATH` only; then the way to PIDFILE need not be trusted")
+}
+
+// aboutTrust is the part of a help text on whom stop, signal and reload act.
+const aboutTrust = `The process must provably hold PIDFILE, and PIDFILE must be trusted: it, and every
+directory and symbolic link on the way to it, belongs to root, you or the process's
+user, and only they can change it. A process that 'pidfile run' started has the path
+of its PIDFILE in its environment (PIDFILE_HELD); then the way need not be trusted.
+Nor need it with --program: the process must run that executable, given by its path
+or the last part of that. PIDFILE itself must be trusted in any case, and whoever
+does not provably hold it is not signalled.`
+
 func stopCommand() *cobra.Command {
 	var (
-		timeout        string
-		noKill, asJSON bool
+		timeout, program        string
+		noKill, holders, asJSON bool
 	)
 	c := &cobra.Command{
 		Use:   "stop [flags] PIDFILE...",
@@ -131,19 +178,28 @@ send KILL if it has not after 10 seconds (-t). Several are stopped at once.
 
 Only a proven holder is signalled, through a handle that PID reuse cannot fool.
 
+` + aboutTrust + `
+
+With --holders, what keeps PIDFILE locked though it is not the process that PIDFILE
+names is stopped too: every process that provably has PIDFILE open with its lock,
+such as a child that was left behind, or another user's flock(1). 'pidfile status
+--explain' lists them. Root stops any user's, others only their own.
+
 Exit codes; of several the highest:
   0    it has ended, or was not running
   1    it still runs: with --no-kill, or 5 seconds after KILL
-  4    not proven to be the holder: nothing was sent`,
+  4    not proven to be the holder, not trusted or not permitted: nothing was sent`,
 		Example: `  pidfile stop backup
-  pidfile stop -t 1m --no-kill /run/db.pid    # never KILL; exit 1 if it still runs`,
+  pidfile stop -t 1m --no-kill /run/db.pid    # never KILL; exit 1 if it still runs
+  pidfile stop --holders /run/db.pid          # and whatever else keeps it locked`,
 		Args: atLeastOne("stop"),
 		RunE: func(c *cobra.Command, args []string) error {
 			grace, err := parseDuration(timeout)
 			if err != nil {
 				return usage(c, fmt.Errorf("--timeout: %w", err))
 			}
-			s := &stopper{grace: grace, kill: !noKill, start: time.Now(), pending: map[string]int{}}
+			s := newStopper(grace)
+			s.kill, s.holders, s.program = !noKill, holders, program
 			return each(args, asJSON, s.text, s.stop)
 		},
 		DisableFlagsInUseLine: true,
@@ -151,35 +207,52 @@ Exit codes; of several the highest:
 	f := c.Flags()
 	f.StringVarP(&timeout, "timeout", "t", "10s", "send KILL after that long; 0 sends it at once")
 	f.BoolVar(&noKill, "no-kill", false, "never send KILL; give up after the timeout")
+	f.BoolVar(&holders, "holders", false, "stop every process that has PIDFILE's lock, whomever PIDFILE names")
+	programFlag(c, &program)
 	f.BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
 	return c
 }
 
 // A stopper stops several holders at once and tells what it waits for.
 type stopper struct {
-	grace time.Duration
-	kill  bool
-	start time.Time
+	grace   time.Duration
+	kill    bool
+	holders bool   // stop whatever has the lock
+	program string // that alone
+	start   time.Time
 
 	mu      sync.Mutex
 	pending map[string]int // path: PID
 }
 
+// newStopper returns a stopper that sends KILL after grace.
+func newStopper(grace time.Duration) *stopper {
+	return &stopper{grace: grace, kill: true, start: time.Now(), pending: map[string]int{}}
+}
+
+// answerTime is how long the file system may take.
+func (s *stopper) answerTime() time.Duration { return max(s.grace, minAnswerTime) }
+
 func (s *stopper) stop(path string) outcome {
-	p, o := find(path)
-	if o.code == exitUnproven && justEnded(path) {
-		ctx, cancel := context.WithTimeout(context.Background(), settle)
-		_, _ = pidfile.WaitEnd(ctx, path) // what is wrong find tells
-		cancel()
-		p, o = find(path)
+	p, o := find(path, s.program, s.answerTime())
+	if p != nil {
+		o = s.stopProcess(path, p)
 	}
-	if p == nil {
-		if o.code == exitNotRunning {
-			o.code = 0 // that is what was wanted
-		}
-		return o
+	switch {
+	case o.code == exitNotRunning:
+		o.code = 0 // that is what was wanted
+	case o.code == exitUnproven && s.holders && p == nil:
+		return s.stopHolders(path)
+	case o.code == 0:
+		return s.afterStop(path, o)
 	}
+	return o
+}
+
+// stopProcess stops p, and closes it.
+func (s *stopper) stopProcess(path string, p *pidfile.Process) outcome {
 	defer p.Close()
+	o := outcome{Path: path, PID: p.PID()}
 	s.waitFor(path, p.PID())
 	defer s.waitFor(path, 0)
 	start := time.Now()
@@ -192,32 +265,99 @@ func (s *stopper) stop(path string) outcome {
 		if how == "KILL" {
 			o.Error = fmt.Sprintf("%s: PID %d still runs %v after KILL: it sleeps where no signal reaches it, see /proc/%d/wchan", path, o.PID, afterKill, o.PID)
 		}
+	case errors.Is(err, fs.ErrPermission):
+		o.Result, o.code = "failed", exitUnproven
+		o.Error = fmt.Sprintf("%s: PID %d, user %s: operation not permitted", path, o.PID, userOf(p.Info()))
 	case err != nil:
 		o.Result, o.code = "failed", exitUnproven
 		o.Error = err.Error()
 	default:
-		o.Result = fmt.Sprintf("PID %d stopped (%s, %v)", o.PID, how, took) + aftermath(path, o.PID)
+		o.Result = fmt.Sprintf("PID %d stopped (%s, %v)", o.PID, how, took)
 	}
 	return o
 }
 
-// settle is how long a holder's wrapper, or who else keeps its lock, may take
-// to give the file back once the holder has ended.
-const settle = 2 * time.Second
+func userOf(p pidfile.ProcessInfo) string { return cmp.Or(p.User, strconv.Itoa(p.UID)) }
 
-// justEnded reports whether path is locked, but he whom it names has ended and is
-// not reaped: then his wrapper may be about to take the file away.
-func justEnded(path string) bool {
-	s, err := pidfile.Inspect(path)
-	if err != nil || s.State != pidfile.Running || !s.Locked || s.Process != nil {
-		return false
+// stopHolders stops every process that keeps path locked, and those that get the lock
+// when these have ended, for as long as one may take.
+func (s *stopper) stopHolders(path string) outcome {
+	ended := outcome{Path: path, Result: "not running"}
+	for late := time.Now().Add(s.grace + afterKill); ; {
+		type found struct {
+			all []*pidfile.Process
+			err error
+		}
+		f, ok := within(s.answerTime(), func() found {
+			all, err := pidfile.Finder{Program: s.program}.Holders(context.Background(), path)
+			return found{all, err}
+		})
+		switch {
+		case !ok:
+			return unsent(path, fmt.Errorf("%s: its file system does not answer", path))
+		case errors.Is(f.err, pidfile.ErrNotRunning):
+			return ended
+		}
+		worst := s.stopAll(path, f.all, &ended)
+		switch {
+		case worst.code != 0:
+			return worst
+		case f.err != nil:
+			o := refusal(path, f.err)
+			o.Result = ended.Result
+			if os.Geteuid() != 0 {
+				o.Error += "; not permitted to end another user's process"
+			}
+			return o
+		case time.Now().After(late):
+			ended.code, ended.Error = exitUnproven, path+": other processes take its lock as fast as they are stopped"
+			return ended
+		}
 	}
-	named, err := proc.Lookup(s.PID)
-	return err == nil && named.Zombie()
 }
 
-// aftermath waits until what PID pid held is free, for its wrapper needs a moment
-// to see that it has ended, and tells if somebody has the file all the same.
+// stopAll stops processes at once, adds them to what has ended, and returns the
+// worst outcome.
+func (s *stopper) stopAll(path string, all []*pidfile.Process, ended *outcome) (worst outcome) {
+	each := make([]outcome, len(all))
+	var wg sync.WaitGroup
+	for i, p := range all {
+		wg.Go(func() { each[i] = s.stopProcess(path, p) })
+	}
+	wg.Wait()
+	for _, o := range each {
+		switch {
+		case o.code > worst.code:
+			worst = o
+		case o.code == 0 && ended.PID == 0:
+			ended.PID, ended.Result = o.PID, o.Result
+		case o.code == 0:
+			ended.Result += "; " + o.Result
+		}
+	}
+	return worst
+}
+
+// afterStop waits until what the process of o held is free, for its wrapper needs
+// a moment to see that it has ended, and tells if another has the file all the same.
+func (s *stopper) afterStop(path string, o outcome) outcome {
+	after, ok := within(minAnswerTime, func() string { return aftermath(path, o.PID) })
+	if !ok {
+		return o
+	}
+	if s.holders && strings.HasPrefix(after, stillLocked) {
+		others := s.stopHolders(path)
+		others.Result = o.Result + "; " + others.Result
+		others.PID = o.PID
+		return others
+	}
+	o.Result += after
+	return o
+}
+
+// stillLocked is how aftermath begins to tell of a lock that was left behind.
+const stillLocked = "; its lock is still held"
+
 func aftermath(path string, pid int) string {
 	kept := func() bool {
 		s, err := pidfile.Inspect(path)
@@ -227,7 +367,7 @@ func aftermath(path string, pid int) string {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if _, err := pidfile.WaitEnd(ctx, path); err != nil && kept() {
-			return "; its lock is still held: see 'pidfile status --explain " + path + "'"
+			return stillLocked + ": see 'pidfile status --explain " + path + "'"
 		}
 	}
 	if s, err := pidfile.Inspect(path); err == nil && s.State == pidfile.Running && s.PID != pid {
@@ -313,11 +453,16 @@ func (s *stopper) text(waited time.Duration) string {
 }
 
 func signalCommand() *cobra.Command {
-	var asJSON bool
+	var (
+		program string
+		asJSON  bool
+	)
 	c := &cobra.Command{
 		Use:   "signal [flags] SIGNAL PIDFILE...",
 		Short: "Send it a signal",
 		Long: `Send SIGNAL (HUP, SIGHUP or 1) to the process that provably holds PIDFILE.
+
+` + aboutTrust + `
 
 Exit codes; of several the highest:
   0    sent
@@ -333,22 +478,23 @@ Exit codes; of several the highest:
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			return sendEach(c, args[0], args[1:], asJSON)
+			return sendEach(c, args[0], args[1:], program, asJSON)
 		},
 		DisableFlagsInUseLine: true,
 	}
+	programFlag(c, &program)
 	c.Flags().BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
 	return c
 }
 
 // sendEach sends the signal with that name to the holder of each PIDFILE.
-func sendEach(c *cobra.Command, name string, args []string, asJSON bool) error {
+func sendEach(c *cobra.Command, name string, args []string, program string, asJSON bool) error {
 	sig, err := parseSignal(name)
 	if err != nil {
 		return usage(c, err)
 	}
 	return each(args, asJSON, nil, func(path string) outcome {
-		p, o := find(path)
+		p, o := find(path, program, answerTime)
 		if p == nil {
 			return o
 		}
@@ -407,10 +553,12 @@ Exit codes; of several the highest:
 				return fmt.Sprintf("waiting for %s %s: %s", strings.Join(args, ", "), what, age(waited))
 			}
 			return each(args, asJSON, text, func(path string) outcome {
-				if run {
-					return waitRunning(ctx, path)
-				}
-				return waitEnd(ctx, path, exitCode)
+				return orLate(ctx, path, func() outcome {
+					if run {
+						return waitRunning(ctx, path)
+					}
+					return waitEnd(ctx, path, exitCode)
+				})
 			})
 		},
 		DisableFlagsInUseLine: true,
@@ -421,6 +569,23 @@ Exit codes; of several the highest:
 	f.BoolVar(&run, "running", false, "wait until it runs instead")
 	f.BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
 	return c
+}
+
+// orLate is the outcome of wait, or, if that does not come when ctx has ended, one
+// of its own: see within.
+func orLate(ctx context.Context, path string, wait func() outcome) outcome {
+	done := make(chan outcome, 1)
+	go func() { done <- wait() }()
+	select {
+	case o := <-done:
+		return o
+	case <-ctx.Done():
+	}
+	o, ok := within(time.Second, func() outcome { return <-done }) // it ends by itself, as a rule
+	if !ok {
+		o = outcome{Path: path, Result: "unknown", Error: path + ": its file system does not answer", code: exitTimeout}
+	}
+	return o
 }
 
 // waitEnd waits until the holder has ended.
@@ -469,6 +634,20 @@ func waitRunning(ctx context.Context, path string) outcome {
 		o.Result = "running, " + who(s)
 	}
 	return o
+}
+
+// notNamed tells what is known of a file that is locked, but not provably by the
+// process that it names; "" for any other.
+func notNamed(s pidfile.Status) string {
+	if s.State != pidfile.Running || s.Process != nil {
+		return ""
+	}
+	return strings.Join(s.Evidence, "; ")
+}
+
+// holdersHint is what helps against such a lock.
+func holdersHint(path string) string {
+	return "'pidfile stop --holders " + path + "' stops who has the lock; a PIDFILE of mode 0600 (--mode) can be locked by its own user only"
 }
 
 func atLeastOne(command string) cobra.PositionalArgs {

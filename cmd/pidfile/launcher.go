@@ -22,6 +22,7 @@ import (
 // one by itself.
 type launcher struct {
 	restart, foreign, quiet bool
+	holders                 bool // restart: stop whatever has the lock
 	conflict                int
 	log                     string
 	notify                  bool          // COMMAND says when it is ready
@@ -33,6 +34,7 @@ type launcher struct {
 	start                   starter
 
 	path    string
+	retries int // where what ran has just ended
 	command []string
 	output  *os.File // COMMAND's
 	before  int64    // its size before we began
@@ -42,7 +44,7 @@ func (l *launcher) launch(name string, command []string) (err error) {
 	if l.path, err = resolve(name); err != nil {
 		return err
 	}
-	l.command = command
+	l.command, l.retries = command, 10
 	if l.start.path, err = findCommand(command[0], l.start.dir); err != nil {
 		return err
 	}
@@ -133,7 +135,11 @@ func (l *launcher) launchRun(ctx context.Context) error {
 		return l.await(ctx, run, first.n, told, ready)
 	case "running":
 		_ = run.Wait()
-		return l.running()
+		if err := l.running(); err != errEnded || l.retries == 0 {
+			return err
+		}
+		l.retries--
+		return l.launchRun(ctx)
 	default: // it has told the user why
 		var failed *exec.ExitError
 		if err := run.Wait(); !errors.As(err, &failed) || failed.ExitCode() <= 0 {
@@ -182,8 +188,24 @@ func readNews(r io.Reader, told chan<- news) {
 	close(told)
 }
 
-// running says that there is nothing to start.
+// errEnded is what running returns if what ran has ended since.
+var errEnded = errors.New("it has just ended, and was not started again")
+
+// running says that there is nothing to start, which is a success only if the
+// process that PIDFILE names is proven to live.
 func (l *launcher) running() error {
+	p, err := pidfile.Find(l.path)
+	switch {
+	case err == nil:
+		p.Close()
+	case errors.Is(err, pidfile.ErrNotRunning):
+		return errEnded
+	case errors.Is(err, pidfile.ErrUntrusted), errors.Is(err, errors.ErrUnsupported): // which is for those who act
+	default:
+		o := refusal(l.path, err)
+		complain(&hinted{errors.New(o.Error + "; nothing was started"), holdersHint(l.path)})
+		return exit(exitUnproven)
+	}
 	if !l.quiet {
 		s, _ := pidfile.Inspect(l.path)
 		printLine("%s: already running: %s", l.path, who(s))
@@ -304,7 +326,7 @@ func (l *launcher) tooLate(what string, run *exec.Cmd, told <-chan news) error {
 	if l.killAfter > 0 {
 		_ = run.Process.Signal(syscall.SIGTERM) // it may have ended
 	}
-	s := &stopper{kill: true, start: time.Now(), pending: map[string]int{}}
+	s := newStopper(0)
 	line := showProgress(func(waited time.Duration) string {
 		return fmt.Sprintf("waiting for it to end, KILL in %v", max(0, l.killAfter-waited).Round(time.Second))
 	})
@@ -345,7 +367,8 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 	}
 	defer gate.Release()
 	if l.restart {
-		s := &stopper{grace: l.killAfter, kill: true, start: time.Now(), pending: map[string]int{}}
+		s := newStopper(l.killAfter)
+		s.holders = l.holders
 		line := showProgress(s.text)
 		o := s.stop(l.path)
 		line.End()
@@ -357,7 +380,9 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 		case err != nil:
 			return err
 		case s.State == pidfile.Running:
-			return l.running()
+			if err := l.running(); err != errEnded {
+				return err
+			}
 		case s.State == pidfile.Unknown:
 			return &hinted{fmt.Errorf("%s: it cannot be told whether it runs", l.path), "'pidfile status --explain " + l.path + "' tells more"}
 		}

@@ -81,6 +81,7 @@ Exit codes:
 	f.BoolVarP(&r.wait, "wait", "w", false, "wait until the running one has ended")
 	f.StringVarP(&timeout, "timeout", "t", "", "wait that long at most, as 90s, 2m or a number of seconds")
 	f.BoolVar(&r.replace, "replace", false, "stop the running one first, as 'pidfile stop' does")
+	f.BoolVar(&r.holders, "holders", false, "with --replace: stop every process that has PIDFILE's lock, as 'pidfile stop --holders' does")
 	f.IntVarP(&r.conflict, "conflict-exit-code", "E", exitRunning, "exit with `N` if it is already running")
 	f.BoolVarP(&r.quiet, "quiet", "q", false, "do not say that it is already running, or what is waited for")
 	f.BoolVar(&r.become, "exec", false, "become COMMAND, keeping no parent: the lock lives as long as it does")
@@ -125,7 +126,7 @@ type settings struct {
 }
 
 // shared names the flags of settings, which start hands on to run.
-var shared = []string{"user", "env", "chdir", "umask", "group", "tree", "max-runtime", "kill-after", "die-together", "close", "on-lost", "mode"}
+var shared = []string{"holders", "user", "env", "chdir", "umask", "group", "tree", "max-runtime", "kill-after", "die-together", "close", "on-lost", "mode"}
 
 func (s *settings) define(c *cobra.Command) {
 	f := c.Flags()
@@ -223,6 +224,9 @@ func (r *runner) check() error {
 	}
 	if r.replace && (r.wait || r.timed) {
 		return errors.New("--replace does not wait for the running one: leave --wait and --timeout out")
+	}
+	if r.holders && !r.replace {
+		return errors.New("--holders is for --replace")
 	}
 	if !r.become {
 		return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type runner struct {
 	timeout    time.Duration
 	timed      bool
 	replace    bool
+	holders    bool // stop whatever has the lock
 	conflict   int
 	quiet      bool
 	become     bool // --exec
@@ -163,30 +165,45 @@ func (r *runner) displace(c pidfile.Config) (*pidfile.File, error) {
 			return f, err
 		}
 	}
-	s := &stopper{grace: r.killAfter, kill: true, start: time.Now(), pending: map[string]int{}}
+	s := newStopper(r.killAfter)
+	s.holders = r.holders
 	if !r.quiet {
 		r.progress = showProgress(s.text)
 		defer r.progress.End()
 	}
-	var o outcome
-	for told, doubts := "", 0; ; told = o.Error {
-		if o = s.stop(r.path); o.code != 0 {
-			if doubts++; o.Error == told || doubts == 5 || justEnded(r.path) {
-				r.progress.End()
-				complain(&hinted{fmt.Errorf("%s: cannot be replaced: %s", r.path, strings.TrimPrefix(o.Error, r.path+": ")),
-					"'pidfile status --explain " + r.path + "' tells more"})
-				r.tell("unproven")
-				return nil, exit(r.conflict)
+	const patience = 5 // in vain, with nothing changed
+	for vain := 0; ; {
+		before, _ := pidfile.Inspect(r.path)
+		o := s.stop(r.path)
+		if o.code == 0 {
+			// What had the file has ended. If another was faster, that is next.
+			f, err := c.Acquire(r.path)
+			if !errors.Is(err, pidfile.ErrAlreadyRunning) {
+				return f, err
 			}
-			continue // unless it changed under our eyes it is the same again
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), settle)
-		f, err := c.AcquireContext(ctx, r.path)
-		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) {
-			return f, err
+		after, _ := pidfile.Inspect(r.path)
+		if after.PID != before.PID {
+			vain = 0
+			continue
+		}
+		if vain++; vain == patience || o.code != 0 && after.State == before.State {
+			return nil, r.notReplaced(o)
 		}
 	}
+}
+
+// notReplaced tells why what runs cannot be replaced.
+func (r *runner) notReplaced(o outcome) error {
+	r.progress.End()
+	why := cmp.Or(strings.TrimPrefix(o.Error, r.path+": "), "already running")
+	hint := "'pidfile status --explain " + r.path + "' tells more"
+	if s, _ := pidfile.Inspect(r.path); notNamed(s) != "" && !r.holders {
+		hint += "; --holders stops who has the lock"
+	}
+	complain(&hinted{fmt.Errorf("%s: cannot be replaced: %s", r.path, why), hint})
+	r.tell("unproven")
+	return exit(r.conflict)
 }
 
 // takeOver tells that the file of a live process is about to be replaced, since
@@ -256,12 +273,15 @@ func (r *runner) refused(err error) error {
 			if s.PID != running.PID {
 				s = pidfile.Status{PID: running.PID}
 			}
-			told := fmt.Errorf("%s: already running: %s", r.path, who(s))
+			told := fmt.Errorf("%s: already running: %s", r.path, cmp.Or(notNamed(s), who(s)))
 			if errors.Is(err, context.DeadlineExceeded) {
 				told = fmt.Errorf("%w; waited %v", told, r.timeout)
 			}
-			complain(&hinted{told, "'pidfile status --explain " + r.path + "' tells more; " +
-				"--wait waits until it has ended, --replace stops it first"})
+			hint := "'pidfile status --explain " + r.path + "' tells more; --wait waits until it has ended, --replace stops it first"
+			if notNamed(s) != "" {
+				hint = holdersHint(r.path)
+			}
+			complain(&hinted{told, hint})
 		}
 		return exit(r.conflict)
 	case errors.Is(err, context.DeadlineExceeded): // before anything was tried

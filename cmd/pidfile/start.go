@@ -32,6 +32,8 @@ into the background by itself; it is ready when PIDFILE names it.
 Exit codes:
   0    it is ready, or runs already
   1    COMMAND ended before it was ready
+  4    PIDFILE is locked, but not provably by the process that it names: nothing was
+       started; 'pidfile stop --holders' stops who has the lock
   124  it was not ready in time (-t), and was stopped
   125  pidfile itself failed
   126  COMMAND cannot be executed
@@ -64,14 +66,16 @@ Exit codes:
 
 func reloadCommand() *cobra.Command {
 	var (
-		name   string
-		asJSON bool
+		name, program string
+		asJSON        bool
 	)
 	c := &cobra.Command{
 		Use:   "reload [flags] PIDFILE...",
 		Short: "Have it read its configuration again",
 		Long: `Send HUP, or the signal that --signal names, to the process that provably holds
 PIDFILE: 'pidfile signal HUP', under the name that init scripts have for it.
+
+` + aboutTrust + `
 
 Exit codes; of several the highest:
   0    sent
@@ -82,11 +86,12 @@ Exit codes; of several the highest:
   pidfile reload --signal USR1 web`,
 		Args: atLeastOne("reload"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return sendEach(c, name, args, asJSON)
+			return sendEach(c, name, args, program, asJSON)
 		},
 		DisableFlagsInUseLine: true,
 	}
 	c.Flags().StringVar(&name, "signal", "HUP", "send `SIGNAL` instead")
+	programFlag(c, &program)
 	c.Flags().BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
 	return c
 }
@@ -137,6 +142,8 @@ func launchCommand(l *launcher, c *cobra.Command) *cobra.Command {
 	f.StringVarP(&timeout, "timeout", "t", "90s", "stop it if it is not ready after that long")
 	if !l.restart {
 		f.IntVarP(&l.conflict, "conflict-exit-code", "E", 0, "exit with `N` if it is already running")
+	} else {
+		f.BoolVar(&l.holders, "holders", false, "stop every process that has PIDFILE's lock, as 'pidfile stop --holders' does")
 	}
 	f.BoolVarP(&l.quiet, "quiet", "q", false, "do not say that it has started, or runs already")
 	f.BoolVar(&l.foreign, "foreign", false, "COMMAND writes PIDFILE itself: wait until it does")

@@ -93,8 +93,8 @@ func (h *Handle) Ended() bool {
 // poll waits up to d for an event on fd; POLLHUP counts always.
 func poll(fd int, events int16, d time.Duration) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: events}}
-	for {
-		n, err := unix.Poll(fds, int(d.Milliseconds()))
+	for end := time.Now().Add(d); ; {
+		n, err := unix.Poll(fds, max(0, int(time.Until(end).Milliseconds())))
 		if err != unix.EINTR { // which is no answer: Wait would miss the end
 			return err == nil && n > 0
 		}

@@ -28,7 +28,7 @@ func Opened(pid int, id lock.ID) (open bool, locks []Lock, err error) {
 			return
 		}
 		open = true
-		info, err := readInto(buf[:], dir+"/fdinfo/"+fd)
+		info, err := readAll(buf[:], dir+"/fdinfo/"+fd)
 		if err != nil {
 			return // closed since
 		}
@@ -49,7 +49,7 @@ func eachFile(pid int, f func(dir, fd string, id lock.ID)) error {
 	dir := "/proc/" + strconv.Itoa(pid)
 	n, err := eachFileIn(dir, f)
 	if err == nil && n == 0 { // see Info.leaderless
-		if dir = livingThread(dir); dir != "" {
+		if dir, err = livingThread(dir); dir != "" {
 			_, err = eachFileIn(dir, f)
 		}
 	}

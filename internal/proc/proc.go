@@ -7,6 +7,7 @@ package proc
 
 import (
 	"errors"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -54,8 +55,11 @@ type Opener struct {
 	Locks []Lock // held through its descriptor, perhaps an inherited one
 }
 
-// Writes reports whether one of the locks is exclusive: that of a holder.
-func (o *Opener) Writes() bool { return Exclusive(o.Locks) }
+// Blocks reports whether one of the locks keeps every start out: an exclusive one,
+// or a shared one of flock(2). A start does not mind the read locks of fcntl(2).
+func Blocks(locks []Lock) bool {
+	return slices.ContainsFunc(locks, func(l Lock) bool { return l.Write || l.Kind == "FLOCK" })
+}
 
 // Exclusive reports whether one of the locks is.
 func Exclusive(locks []Lock) bool {
@@ -67,4 +71,20 @@ func Exclusive(locks []Lock) bool {
 func Holds(pid int, id lock.ID) (holds, seen bool) {
 	_, locks, err := Opened(pid, id)
 	return err == nil && Exclusive(locks), err == nil
+}
+
+// An Element is what a path goes through: a directory, a symbolic link, or at its
+// end the file itself.
+type Element struct {
+	Path  string // as the links before it were resolved
+	Type  fs.FileMode
+	Mode  uint32 // permission bits, with the sticky one
+	UID   int
+	GID   int
+	Links uint64
+	ACL   bool // an access control list adds to the group's bits, acl(5)
+	ID    lock.ID
+	// Asked is what the path amounts to up to here, plus the rest of it, links in
+	// that not resolved.
+	Asked string
 }

@@ -25,25 +25,24 @@ func Lookup(pid int) (Info, error) {
 	}
 	dir := "/proc/" + strconv.Itoa(pid)
 	var buf [4096]byte
-	status, err := readInto(buf[:], dir+"/status")
+	status, err := readAll(buf[:], dir+"/status")
 	if err != nil {
 		return i, i.gone(err)
 	}
 	if !i.parseStatus(status, pid) {
 		return i, ErrGone
 	}
-	stat, err := readInto(buf[:], dir+"/stat")
+	stat, err := readAll(buf[:], dir+"/stat")
 	if err != nil {
 		return i, i.gone(err)
 	}
 	i.parseStat(stat)
 	if i.Zombie() && i.threads > 1 {
-		dir = i.leaderless(dir)
+		if dir, err = i.leaderless(dir); err != nil {
+			return i, i.gone(err)
+		}
 	}
-	cmdline, err := readInto(buf[:], dir+"/cmdline")
-	if err == nil && len(cmdline) == len(buf) { // a long one
-		cmdline, err = os.ReadFile(dir + "/cmdline")
-	}
+	cmdline, err := readAll(buf[:], dir+"/cmdline")
 	if err != nil {
 		return i, i.gone(err)
 	}
@@ -95,79 +94,130 @@ func (i *Info) parseStat(text []byte) {
 // a process lives, though /proc shows the state of that thread, and neither a
 // command line nor files. It sets State to that of the process, and returns the
 // directory in which the rest is seen.
-func (i *Info) leaderless(dir string) string {
-	if task := livingThread(dir); task != "" {
-		i.State = state(task)
-		return task
+func (i *Info) leaderless(dir string) (string, error) {
+	task, err := livingThread(dir)
+	if err != nil {
+		return dir, err
 	}
-	i.State = state(dir) // by now another may be the first
-	return dir
+	if task == "" {
+		task = dir // by now another may be the first
+	}
+	i.State, err = state(task)
+	return task, err
 }
 
 // livingThread returns the directory of a thread, of the process of dir, that has
 // not ended, "" if there is none but the first.
-func livingThread(dir string) string {
+func livingThread(dir string) (string, error) {
 	tasks, err := os.ReadDir(dir + "/task")
-	if err != nil || len(tasks) < 2 {
-		return ""
+	if err != nil && !isGone(err) {
+		return "", err
+	}
+	if len(tasks) < 2 {
+		return "", nil
 	}
 	for _, t := range tasks {
-		if task := dir + "/task/" + t.Name(); !ended(state(task)) {
-			return task
+		task := dir + "/task/" + t.Name()
+		s, err := state(task)
+		if err != nil && !isGone(err) {
+			return "", err
+		}
+		if err == nil && !ended(s) {
+			return task, nil
 		}
 	}
-	return ""
+	return "", nil
 }
 
-// state returns the State in dir/status, 'X' if it is gone.
-func state(dir string) byte {
+// state returns the State in dir/status.
+func state(dir string) (byte, error) {
 	var buf [4096]byte
-	text, err := readInto(buf[:], dir+"/status")
+	text, err := readAll(buf[:], dir+"/status")
 	if err != nil {
-		return 'X'
+		return 0, err
 	}
 	for line := range bytes.Lines(text) {
 		if v, ok := bytes.CutPrefix(line, []byte("State:")); ok {
 			if v = bytes.TrimSpace(v); len(v) > 0 {
-				return v[0]
+				return v[0], nil
 			}
 		}
 	}
-	return 'X'
+	return 0, &fs.PathError{Op: "read", Path: dir + "/status", Err: unix.ENODATA}
+}
+
+// HasEnv reports whether the environment that process pid was started with has
+// this entry, NAME=value. It is false where we may not look.
+func HasEnv(pid int, entry string) bool {
+	dir := "/proc/" + strconv.Itoa(pid)
+	text, err := readAll(make([]byte, 4096), dir+"/environ")
+	if err == nil && len(text) == 0 { // see Info.leaderless
+		if dir, _ = livingThread(dir); dir != "" {
+			text, err = readAll(make([]byte, 4096), dir+"/environ")
+		}
+	}
+	if err != nil {
+		return false
+	}
+	for one := range bytes.SplitAfterSeq(text, []byte{0}) {
+		if string(one) == entry+"\x00" {
+			return true
+		}
+	}
+	return false
 }
 
 // userHZ is the unit of times in /proc: 100 on every architecture that Go
 // runs on (asm-generic/param.h), whatever the kernel's own tick.
 const userHZ = 100
 
-// gone tells a process that ended meanwhile from one that we may not see.
+// gone tells a process that ended meanwhile from one that we may not see, and
+// from a failure of ours, such as EMFILE, which it returns.
 func (i *Info) gone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+	switch {
+	case isGone(err):
 		if unix.Kill(i.PID, 0) == unix.ESRCH {
 			return ErrGone
 		}
+	case !errors.Is(err, fs.ErrPermission):
+		return err
 	}
 	i.Hidden = true
 	return nil
 }
 
-// readInto reads the beginning of a file: what /proc says in one read(2), as far
-// as buf goes. os.ReadFile takes twice as long.
-func readInto(buf []byte, path string) ([]byte, error) {
+// isGone reports whether err is what /proc says of a process that has ended.
+func isGone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+}
+
+// mostText bounds what is read of one file in /proc, some of which is as long as
+// its process likes. The groups in status can be 65,536 (NGROUPS_MAX).
+const mostText = 8 << 20
+
+// readAll reads a file of /proc into buf, or into a larger one where it does not
+// fit. A short read is the last one: /proc fills the buffer if it can. For what
+// fits, os.ReadFile takes twice as long.
+func readAll(buf []byte, path string) ([]byte, error) {
 	fd, err := open(path, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
+	n := 0
 	for {
-		n, err := unix.Read(fd, buf)
-		switch err {
-		case nil:
-			return buf[:n], nil
-		case unix.EINTR:
+		k, err := unix.Read(fd, buf[n:])
+		switch {
+		case err == unix.EINTR:
 			continue
+		case err != nil:
+			return nil, err
 		}
-		return nil, err
+		n += k
+		if n < len(buf) || len(buf) >= mostText {
+			return buf[:n], nil
+		}
+		buf = append(buf, make([]byte, 3*len(buf))...)
 	}
 }
 

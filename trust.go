@@ -1,0 +1,176 @@
+package pidfile
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-pidfile/pidfile/internal/lock"
+	"github.com/go-pidfile/pidfile/internal/proc"
+)
+
+// The lock proves who holds an inode, not that the path is that service's: whoever
+// may change a directory or a link on the way could have put another service's file
+// there, and have root stop that. So each element of the way must belong to root, to
+// us or to the process's user, and nobody else may change it.
+
+// nobody is who owns what belongs to a user whom our user namespace does not know,
+// user_namespaces(7): root outside, as a rule.
+const nobody = 65534
+
+// heldEnv is the variable in which a holder's environment names its PID file.
+const heldEnv = "PIDFILE_HELD"
+
+// A doubt is why acting on a process may harm one that was not meant.
+type doubt struct {
+	why  string
+	mend string // what would end it
+	// asked is the path up to where it is not trusted, links resolved, and the rest
+	// of it as it was asked for; "" if the file itself is not trusted.
+	asked string
+}
+
+func (d *doubt) String() string {
+	mend := d.mend
+	if d.asked != "" {
+		mend += ", or name the program that it runs"
+	}
+	return d.why + " (" + mend + ")"
+}
+
+// distrust returns what speaks against acting on j.info, nil if nothing does. What
+// speaks against the way to the file only is outweighed by the holder's own word,
+// and by the caller's, who names its program.
+func (j *judgement) distrust(program string) *doubt {
+	if program != "" && !runsProgram(j.info, program) {
+		return &doubt{why: fmt.Sprintf("%s does not run %s", name(j.info), program), mend: "see its /proc/PID/exe"}
+	}
+	if d := j.distrustFile(); d != nil {
+		return d
+	}
+	d := j.distrustWay()
+	if d == nil || d.asked != "" && (program != "" || j.saysHeld(d)) {
+		return nil
+	}
+	return d
+}
+
+// distrustFile judges the file itself: who could have written it.
+func (j *judgement) distrustFile() *doubt {
+	v := &j.view
+	switch {
+	case !j.trusts(v.UID):
+		return &doubt{why: "the file " + owned(v.UID), mend: "chown root " + j.path}
+	case v.Mode&0o002 != 0:
+		return &doubt{why: fmt.Sprintf("everybody may write the file (mode %04o)", v.Mode), mend: "chmod o-w " + j.path}
+	case v.Mode&0o020 != 0 && j.othersGroup(v.GID, lock.HasACL(j.path)):
+		return &doubt{why: fmt.Sprintf("group %d, or whom its access control list names, may write the file (mode %04o)", v.GID, v.Mode), mend: "chmod g-w " + j.path}
+	case v.Links != 1:
+		return &doubt{why: fmt.Sprintf("the file has %d names (hard links)", v.Links), mend: "remove the others: find / -inum " + fmt.Sprint(v.ID.Ino)}
+	}
+	return nil
+}
+
+// distrustWay judges how the path leads to the file.
+func (j *judgement) distrustWay() *doubt {
+	way, err := proc.Way(j.path)
+	if err != nil {
+		return &doubt{why: fmt.Sprintf("the way to the file cannot be examined: %v", err), mend: "try again"}
+	}
+	file := &way[len(way)-1]
+	if file.ID != j.view.ID {
+		return &doubt{why: "the path has come to name another file", mend: "try again"}
+	}
+	var parent *proc.Element
+	own := filepath.Dir(file.Path)
+	for i := range way[:len(way)-1] {
+		e := &way[i]
+		if d := j.distrustElement(e, parent, e.Path == own); d != nil {
+			d.asked = e.Asked
+			return d
+		}
+		if e.Type == fs.ModeDir {
+			parent = e
+		}
+	}
+	return nil
+}
+
+// distrustElement judges a directory or link of the way, which was found in parent.
+// own is true for the directory of the file.
+func (j *judgement) distrustElement(e, parent *proc.Element, own bool) *doubt {
+	outside := e.UID == nobody && !own && proc.InUserNamespace()
+	sticky := e.Mode&0o1000 != 0
+	kind := "the directory " + e.Path
+	if e.Type == fs.ModeSymlink {
+		kind = "the symbolic link " + e.Path
+	}
+	switch {
+	case !j.trusts(e.UID) && !outside:
+		return &doubt{why: kind + " " + owned(e.UID), mend: "chown -h root " + e.Path + ", or keep the PID file elsewhere"}
+	case e.Type == fs.ModeSymlink:
+		// Its own mode means nothing. Another name of a link may be anybody's doing.
+		if e.Links != 1 && parent != nil && parent.Mode&0o022 != 0 {
+			return &doubt{why: fmt.Sprintf("%s has %d names (hard links), and others may write its directory", kind, e.Links), mend: "make it anew"}
+		}
+	case e.Mode&0o002 != 0 && !sticky:
+		return &doubt{why: fmt.Sprintf("everybody may write %s, which has no sticky bit (mode %04o)", kind, e.Mode), mend: "chmod o-w " + e.Path}
+	case e.Mode&0o020 != 0 && !sticky && j.othersGroup(e.GID, e.ACL):
+		return &doubt{why: fmt.Sprintf("group %d, or whom its access control list names, may write %s (mode %04o)", e.GID, kind, e.Mode), mend: "chmod g-w " + e.Path}
+	}
+	return nil
+}
+
+// trusts reports whether a user may say who the holder is: root, we, or who could
+// signal that process anyway.
+func (j *judgement) trusts(uid int) bool {
+	return uid == 0 || uid == os.Geteuid() || uid == j.info.UID
+}
+
+// othersGroup reports whether what a group may write may be written by others
+// than those whom we trust: a group that is neither root's nor the process's own.
+// With an access control list the bits of the group are what the list allows to
+// anybody, acl(5).
+func (j *judgement) othersGroup(gid int, acl bool) bool {
+	return acl || gid != 0 && gid != j.info.GID
+}
+
+func owned(uid int) string {
+	return fmt.Sprintf("belongs to UID %d, who is neither root, nor us, nor the process's user", uid)
+}
+
+// saysHeld reports whether the holder itself says that the path is its PID file's:
+// it has the lock, and was started with that path in its environment, as 'pidfile run'
+// starts its command. Who could put another service's file at the path cannot
+// put the path into that service's environment.
+//
+// The path is the one that was asked for, or the same with those links resolved that
+// are trusted.
+func (j *judgement) saysHeld(d *doubt) bool {
+	if !j.proven {
+		return false
+	}
+	return proc.HasEnv(j.info.PID, heldEnv+"="+j.path) || proc.HasEnv(j.info.PID, heldEnv+"="+d.asked)
+}
+
+// runsProgram reports whether i runs program: an executable's path, or the last
+// element of one. What a process calls itself, in its arguments, is no proof.
+func runsProgram(i *proc.Info, program string) bool {
+	exe := strings.TrimSuffix(i.Exe, " (deleted)") // upgraded in place: proc_pid_exe(5)
+	if exe == "" {
+		return false
+	}
+	if !strings.Contains(program, "/") {
+		return filepath.Base(exe) == program
+	}
+	real, err := filepath.EvalSymlinks(program)
+	if err != nil {
+		real = program
+	}
+	if abs, err := filepath.Abs(real); err == nil {
+		real = abs
+	}
+	return exe == real
+}

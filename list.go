@@ -53,11 +53,13 @@ func list(dir string, table *proc.LockTable, yield func(Status, error) bool) boo
 			s := Status{Path: path, State: Unknown, Evidence: []string{err.Error()}}
 			more = yield(s, err)
 		case d.Type().IsRegular() && strings.HasSuffix(path, ".pid"):
-			j, err := judge(path, care{table: table})
+			j, err := judge(path, care{table: table, direct: true})
 			if j.state == Absent {
 				return nil // gone since
 			}
-			more = yield(j.status(), err)
+			s := j.status()
+			s.listed = true
+			more = yield(s, err)
 		}
 		if !more {
 			return fs.SkipAll
@@ -88,8 +90,15 @@ const Fresh = 10 * time.Second
 //
 // Clean does not block, beyond what Inspect does. It may be called by any
 // goroutine.
-func Clean(path string) error {
-	j, err := judge(path, care{})
+func Clean(path string) error { return clean(path, false) }
+
+// Clean is Clean(s.Path). If s is from List, it is done only if no symbolic link
+// has come into the path since: who may change a directory that List went through
+// cannot have a file removed elsewhere.
+func (s Status) Clean() error { return clean(s.Path, s.listed) }
+
+func clean(path string, direct bool) error {
+	j, err := judge(path, care{direct: direct})
 	switch {
 	case err != nil:
 		return err
@@ -100,7 +109,11 @@ func Clean(path string) error {
 	case j.state == Unknown && !j.unseen: // what is unseen only, the lock will tell
 		return j.refuse("clean", ErrUnproven)
 	}
-	err = lock.Remove(j.path, func(v lock.View) error {
+	remove := lock.Remove
+	if direct {
+		remove = lock.RemoveDirect
+	}
+	err = remove(j.path, func(v lock.View) error {
 		under := judgement{path: j.path, view: v}
 		if under.judgeUnlocked(); under.state == Running {
 			return under.running()

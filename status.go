@@ -65,6 +65,8 @@ type Status struct {
 	Locked bool `json:"locked"`
 	// Evidence says, in words, what the verdict rests on.
 	Evidence []string `json:"evidence"`
+
+	listed bool // by List: no symbolic link may lead to the path
 }
 
 // A ProcessInfo describes a process.
@@ -149,6 +151,16 @@ type care struct {
 	// is waited for.
 	act bool
 	ctx context.Context // ends that wait; nil: nothing does
+	// direct is true if no symbolic link may lead to the path.
+	direct bool
+}
+
+// view is what can be seen of the file at path.
+func (c *care) view(path string) (lock.View, error) {
+	if c.direct {
+		return lock.LookDirect(path)
+	}
+	return lock.Look(path)
 }
 
 // judge looks at path until what it sees is not transient.
@@ -243,7 +255,7 @@ func bare(err error) error {
 // look judges once. The last look spares no cost to tell who has the lock.
 func (j *judgement) look(c care, last bool) (steadiness, error) {
 	var err error
-	j.view, err = lock.Look(j.path)
+	j.view, err = c.view(j.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		j.say("there is no such file")
@@ -263,7 +275,7 @@ func (j *judgement) look(c care, last bool) (steadiness, error) {
 		c.table = proc.ReadLocks()
 	}
 	d := j.judgeView(c, last)
-	if !given && !j.proven && proc.CanPin && j.changed() {
+	if !given && !j.proven && proc.CanPin && j.changed(c) {
 		d = changing
 	}
 	return d, nil
@@ -302,8 +314,8 @@ func (j *judgement) judgeView(c care, last bool) steadiness {
 
 // changed reports whether the path names another file by now, or its text or its
 // lock is another: then what was seen of the processes may be of another moment.
-func (j *judgement) changed() bool {
-	now, err := lock.Look(j.path)
+func (j *judgement) changed(c care) bool {
+	now, err := c.view(j.path)
 	if err != nil || now.ID != j.view.ID || now.PID != j.view.PID || now.Marked != j.view.Marked {
 		return true
 	}
@@ -497,6 +509,11 @@ func (j *judgement) sayNamed() {
 
 // judgeUnlocked judges a file that nobody has locked as far as can be seen.
 func (j *judgement) judgeUnlocked() {
+	if why := j.view.NotPIDFile; why != "" {
+		j.state, j.cause = Unknown, ErrMalformed
+		j.say("it is not a PID file: %s", why)
+		return
+	}
 	pid := j.view.PID
 	switch {
 	case j.view.Blind:

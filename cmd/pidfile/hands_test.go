@@ -337,3 +337,53 @@ func TestReadLock(t *testing.T) {
 	}
 	works(t, path)
 }
+
+// TestCleanFollowsNoLink: a user exchanges a directory below the one that root
+// cleans for a link to root's own. What is stale there stays.
+func TestCleanFollowsNoLink(t *testing.T) {
+	needRootHere(t)
+	theirs, ours := openDirectory(t), openDirectory(t)
+	stale := filepath.Join(ours, "x.pid")
+	writeFile(t, stale, fmt.Sprintln(deadPID(t)))
+	d, link := filepath.Join(theirs, "d"), filepath.Join(theirs, "link")
+	if err := errors.Join(os.Mkdir(d, 0o755), os.Symlink(ours, link)); err != nil {
+		t.Fatal(err)
+	}
+	stop, swaps := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		for {
+			select {
+			case <-stop:
+				swaps <- n
+				return
+			default:
+				if unix.Renameat2(unix.AT_FDCWD, d, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE) == nil {
+					n++
+				}
+			}
+		}
+	}()
+	cleaned := 0
+	for range rounds(4000) {
+		for _, dir := range []string{d, link} { // one of them is the directory
+			_ = os.WriteFile(filepath.Join(dir, "y.pid"), fmt.Appendln(nil, deadestPID), 0o644)
+		}
+		_ = os.Remove(filepath.Join(ours, "y.pid"))
+		_, code := output(t, "clean", theirs)
+		if code == 0 {
+			cleaned++
+		}
+		if _, err := os.Lstat(stale); err != nil {
+			t.Errorf("root's file: %v", err)
+			break
+		}
+	}
+	close(stop)
+	if n := <-swaps; n < 1000 || cleaned == 0 {
+		t.Errorf("%d exchanges, %d times cleaned: the attack did not take place", n, cleaned)
+	}
+}
+
+// deadestPID is above what the kernel gives, unless it was told to go so far.
+const deadestPID = 4194304

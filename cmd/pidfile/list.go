@@ -213,7 +213,7 @@ func clean(s pidfile.Status, dry bool) (o outcome, done bool) {
 	o = outcome{Path: s.Path, PID: s.PID}
 	why := strings.Join(s.Evidence, "; ")
 	switch {
-	case s.State == pidfile.Unknown && !dry && pidfile.Clean(s.Path) == nil:
+	case s.State == pidfile.Unknown && !dry && s.Clean() == nil:
 		o.Result = "removed: " + why + "; but it could be locked"
 		return o, true
 	case s.State != pidfile.Stale:
@@ -226,7 +226,7 @@ func clean(s pidfile.Status, dry bool) (o outcome, done bool) {
 		}
 		return o, true
 	}
-	switch err := pidfile.Clean(s.Path); {
+	switch err := s.Clean(); {
 	case err == nil:
 		o.Result = "removed: " + why
 	case errors.Is(err, fs.ErrNotExist):

@@ -87,18 +87,31 @@ func (f Finder) Find(ctx context.Context, path string) (*Process, error) {
 	if !proc.CanPin {
 		return nil, &fs.PathError{Op: "find", Path: path, Err: errors.ErrUnsupported}
 	}
-	j, h, err := pin(ctx, path)
-	if err != nil {
-		return nil, &fs.PathError{Op: "find", Path: j.path, Err: err}
-	}
-	if why := j.why(f.Program); why != nil {
+	for began := time.Now(); ; {
+		j, h, err := pin(ctx, path)
+		if err != nil {
+			return nil, &fs.PathError{Op: "find", Path: j.path, Err: err}
+		}
+		why := j.why(f.Program)
+		if why == nil {
+			return &Process{j.path, h, *j.info}, nil
+		}
 		if h != nil {
 			h.Close()
 		}
-		return nil, j.refuse("find", why)
+		if why != errMoved {
+			return nil, j.refuse("find", why)
+		}
+		if time.Since(began) > settleTime {
+			j.keepsChanging()
+			return nil, j.refuse("find", ErrUnproven)
+		}
 	}
-	return &Process{j.path, h, *j.info}, nil
 }
+
+// errMoved is what why returns where the path has come to name another file, or
+// none, so that all must be looked at again.
+var errMoved = fmt.Errorf("%w: the path names another file", ErrUnproven)
 
 // Holders pins every process that provably keeps the PID file at path locked: it has
 // the file open, through that an exclusive lock or a shared one of flock(2), and took
@@ -116,9 +129,22 @@ func (f Finder) Holders(ctx context.Context, path string) ([]*Process, error) {
 	if !proc.CanPin {
 		return nil, &fs.PathError{Op: "find", Path: path, Err: errors.ErrUnsupported}
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, &fs.PathError{Op: "find", Path: path, Err: err}
+	for began := time.Now(); ; {
+		if err := ctx.Err(); err != nil {
+			return nil, &fs.PathError{Op: "find", Path: path, Err: err}
+		}
+		all, err := f.holders(ctx, path)
+		if !errors.Is(err, errMoved) || time.Since(began) > settleTime {
+			return all, err
+		}
+		for _, p := range all {
+			p.Close()
+		}
 	}
+}
+
+// holders is Holders at one moment.
+func (f Finder) holders(ctx context.Context, path string) ([]*Process, error) {
 	j, err := judge(path, care{ctx: ctx})
 	switch {
 	case err != nil:
@@ -166,10 +192,9 @@ func (j judgement) holder(pid int, program string) (*Process, error) {
 	}
 	j.info, j.proven, j.evidence = &i, true, nil
 	j.say("%s has the lock", nameOf(pid))
-	if d := j.distrustHolder(locks, program); d != nil {
+	if why := j.trust(j.distrustHolder(locks, program)); why != nil {
 		h.Close()
-		j.say("%s", d)
-		return nil, j.refuse("find", ErrUntrusted)
+		return nil, j.refuse("find", why)
 	}
 	return &Process{j.path, h, i}, nil
 }
@@ -248,11 +273,19 @@ func (j *judgement) why(program string) error {
 		j.say("PID 1 is not believed without the lock")
 		return ErrUnproven
 	}
-	if d := j.distrust(program); d != nil {
-		j.say("%s", d)
-		return ErrUntrusted
+	return j.trust(j.distrust(program))
+}
+
+// trust returns the error that a doubt amounts to, and says it.
+func (j *judgement) trust(d *doubt) error {
+	switch {
+	case d == nil:
+		return nil
+	case d.moved:
+		return errMoved
 	}
-	return nil
+	j.say("%s", d)
+	return ErrUntrusted
 }
 
 // refuse is the error of an op that does nothing, with the evidence.

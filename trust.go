@@ -1,6 +1,7 @@
 package pidfile
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -30,6 +31,7 @@ type doubt struct {
 	// asked is the path up to where it is not trusted, links resolved, and the rest
 	// of it as it was asked for; "" if the file itself is not trusted.
 	asked string
+	moved bool // the path names another file, or none, by now
 }
 
 func (d *doubt) String() string {
@@ -76,12 +78,15 @@ func (j *judgement) distrustFile() *doubt {
 // distrustWay judges how the path leads to the file.
 func (j *judgement) distrustWay() *doubt {
 	way, err := proc.Way(j.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &doubt{why: "the file is gone", mend: "try again", moved: true}
+	}
 	if err != nil {
 		return &doubt{why: fmt.Sprintf("the way to the file cannot be examined: %v", err), mend: "try again"}
 	}
 	file := &way[len(way)-1]
 	if file.ID != j.view.ID {
-		return &doubt{why: "the path has come to name another file", mend: "try again"}
+		return &doubt{why: "the path has come to name another file", mend: "try again", moved: true}
 	}
 	var parent *proc.Element
 	own := filepath.Dir(file.Path)

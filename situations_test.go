@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -91,7 +92,7 @@ func TestLeftOverOfReusedPID(t *testing.T) {
 	h := start(t, "idle", "").says("idle")
 	path := tempPath(t)
 	write(t, path, fmt.Sprintf("%d\n", h.pid()))
-	before := time.Now().Add(-time.Hour)
+	before := time.Now().Add(-longSince)
 	must(t, os.Chtimes(path, before, before))
 	f, err := pidfile.Acquire(path)
 	taken(t, f, err)
@@ -161,9 +162,7 @@ func TestPythonRespectsUs(t *testing.T) {
 // flocker is flock(1), holding path.
 func flocker(t *testing.T, path string) *helper {
 	t.Helper()
-	if _, err := exec.LookPath("flock"); err != nil {
-		t.Skip("SKIPPED: there is no flock(1) here")
-	}
+	testproc.Tool(t, "flock")
 	return startCmd(t, exec.Command("flock", path, "sh", "-c", "echo ready; cat")).says("ready")
 }
 
@@ -378,7 +377,7 @@ func TestFullDisk(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()
 	if err := unix.Mount("pidfile-test", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Skipf("SKIPPED, AND NOT TESTED ELSEWHERE: no tmpfs can be mounted: %v", err)
+		testproc.Skip(t, "mount", "no tmpfs can be mounted: ", err)
 	}
 	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
 	filler := filepath.Join(dir, "filler")
@@ -441,6 +440,7 @@ func TestHolderSeenByAnotherUser(t *testing.T) {
 
 // Root made the directory and the file, and gave the file to the daemon.
 func TestInPlace(t *testing.T) {
+	needRoot(t)
 	path := filepath.Join(publicDir(t), "a.pid")
 	for _, left := range []string{"", "4194304\nand more\n"} {
 		write(t, path, left)

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -584,14 +585,10 @@ func TestStrayChild(t *testing.T) {
 // container, nothing that others may have locked is stale, and what takes a lock
 // is sure nonetheless.
 func TestInNamespace(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: needs root to make a PID namespace")
-	}
-	dir, err := os.MkdirTemp("/dev/shm", "pidfile") // older than the namespace
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	testproc.Root(t)
+	needs(t, "unshare")
+	needs(t, "flock")
+	dir := testproc.MemoryDir(t) // older than the namespace
 	dead, locked := filepath.Join(dir, "dead.pid"), filepath.Join(dir, "locked.pid")
 	writeFile(t, dead, "4194304\n")
 	writeFile(t, locked, "4194304\n")
@@ -835,7 +832,7 @@ func TestDoctorWithoutTmpfile(t *testing.T) {
 	c.Env = append(os.Environ(), noTmpfileEnv+"="+binary)
 	r := finish(t, c)
 	if r.code == 99 {
-		t.Skip("NOT TESTED: ", r.stderr)
+		testproc.Skip(t, "seccomp", r.stderr)
 	}
 	withoutBirth(t, dir, r)
 	// The start and the stop of such a file.
@@ -863,9 +860,8 @@ func withoutBirth(t *testing.T, dir string, r result) {
 // TestDoctorFAT tries a file system without links and O_TMPFILE: FAT's, by the
 // kernel or by FUSE.
 func TestDoctorFAT(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: needs root to mount")
-	}
+	testproc.Root(t)
+	needs(t, "unshare")
 	var why []string
 	for _, fat := range []struct{ name, mkfs, mount string }{
 		{"vfat", "mkfs.vfat", `mount -t vfat -o loop,umask=022 "$0" "$1"`},
@@ -905,7 +901,7 @@ func TestDoctorFAT(t *testing.T) {
 		}
 		return
 	}
-	t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: no FAT can be mounted here: ", strings.Join(why, "; "))
+	testproc.Skip(t, "FAT", "none can be mounted here: ", strings.Join(why, "; "))
 }
 
 // TestHelpOfActs: each help names all exit codes that the command has.

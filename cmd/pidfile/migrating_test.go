@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -295,9 +296,8 @@ func migrateInitScript(t *testing.T, m *machine, r *recipe) {
 }
 
 func migrateContainer(t *testing.T, m *machine, r *recipe) {
-	if unix.Geteuid() != 0 || !has(t, "container", "unshare") {
-		t.Skip("NOT TESTED: a PID namespace needs root and unshare(1); TestScripts/act_namespace covers a part")
-	}
+	testproc.Root(t) // for a PID namespace
+	needs(t, "unshare")
 	entry := func(text string) (argv []string) {
 		t.Helper()
 		list, ok := strings.CutPrefix(text, "ENTRYPOINT ")
@@ -518,7 +518,7 @@ func migrateLogrotate(t *testing.T, m *machine, r *recipe) {
 	stranger := background(t, exec.Command(m.path("opt/web"), m.path("etc/web.conf")))
 	awaitReady(t, m.log)
 	m.write(t, "run/web.pid", fmt.Sprintln(stranger.Process.Pid), 0o644)
-	old := time.Now().Add(-time.Hour)
+	old := time.Now().Add(-53 * time.Minute) // no whole hour, by which clocks are set after boot
 	if err := os.Chtimes(m.pid, old, old); err != nil {
 		t.Fatal(err)
 	}
@@ -582,9 +582,7 @@ func migrateMonit(t *testing.T, m *machine, r *recipe) {
 }
 
 func migrateMake(t *testing.T, m *machine, r *recipe) {
-	if !has(t, "make", "make") {
-		t.Skip("NOT TESTED: make is not installed")
-	}
+	needs(t, "make")
 	pid := m.path("run/deploy.pid")
 	if has(t, "before", "flock") {
 		finish(t, exec.Command("make", "-f", m.write(t, "before.mk", r.before, 0o644))).is(t, 0, "")
@@ -685,7 +683,7 @@ func TestMigratingOptions(t *testing.T) {
 		t.Run(c.tool, func(t *testing.T) {
 			needs(t, c.tool)
 			if v := finish(t, exec.Command(c.tool, "--version")); !strings.Contains(v.stdout+v.stderr, c.version) {
-				t.Skipf("NOT TESTED: this is not %s, but %s", c.version, v.stdout)
+				testproc.Skip(t, c.version, "this is ", strings.TrimSpace(v.stdout+v.stderr))
 			}
 			_, section, ok := strings.Cut(doc, "\n## "+c.section+"\n")
 			if !ok {

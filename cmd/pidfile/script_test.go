@@ -126,11 +126,11 @@ func (t scriptT) Skip(args ...any) {
 	need, why, _ := strings.Cut(strings.TrimPrefix(text, "needs "), " ")
 	switch need {
 	case "root":
-		testproc.Skip(t, need, why)
+		testproc.Skip(t.T, need, why)
 	case "unshare", "nsenter":
-		testproc.Tool(t, need)
+		testproc.Tool(t.T, need)
 	default:
-		testproc.Skip(t, strings.TrimSuffix(need, ":"), why)
+		testproc.Skip(t.T, strings.TrimSuffix(need, ":"), why)
 	}
 }
 

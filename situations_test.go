@@ -306,9 +306,7 @@ func TestRefusedPaths(t *testing.T) {
 			must(t, unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
 		}, unix.EINVAL, "device"},
 		{"socket", "a.pid", func(t *testing.T, path string) {
-			l, err := net.Listen("unix", path)
-			must(t, err)
-			t.Cleanup(func() { l.Close() })
+			listen(t, path)
 		}, unix.EINVAL, "socket"},
 		{"trailing slash", "a.pid/", nil, unix.EISDIR, "is a directory"},
 		{"trailing slash after a file", "a.pid/", func(t *testing.T, path string) {
@@ -322,7 +320,7 @@ func TestRefusedPaths(t *testing.T) {
 		{"NUL", "a\x00.pid", nil, unix.EINVAL, "invalid argument"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "pf") // short: a socket's path has a limit
+			dir, err := os.MkdirTemp("", "pf")
 			must(t, err)
 			defer os.RemoveAll(dir)
 			path := dir + "/" + c.base
@@ -348,6 +346,17 @@ func TestRefusedPaths(t *testing.T) {
 			}
 		})
 	}
+}
+
+// listen makes a socket at path. Its name may be of 107 bytes (unix(7)), and path
+// may be longer.
+func listen(t *testing.T, path string) {
+	t.Helper()
+	dir, err := os.Open(filepath.Dir(path))
+	must(t, err)
+	l, err := net.Listen("unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
+	must(t, err)
+	t.Cleanup(func() { l.Close(); dir.Close() })
 }
 
 func acquireError(path string) error {

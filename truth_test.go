@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -1008,10 +1007,8 @@ func truths() []truth {
 			return scene{path: path}
 		}, state: unknown, error: "EINVAL", find: unproven, clean: "EINVAL", start: "EINVAL", says: []string{"FIFO"}},
 		{name: "socket", scene: func(t *testing.T) scene {
-			path := filepath.Join(publicDir(t), "a.pid")
-			l, err := net.Listen("unix", path)
-			must(t, err)
-			t.Cleanup(func() { l.Close() })
+			path := public(t)
+			listen(t, path)
 			return scene{path: path}
 		}, state: unknown, error: "EINVAL", find: unproven, clean: "EINVAL", start: "EINVAL", says: []string{"socket"}},
 	}

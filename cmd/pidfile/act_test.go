@@ -530,13 +530,15 @@ func TestWaitRunning(t *testing.T) {
 func TestStrayChild(t *testing.T) {
 	dir := t.TempDir()
 	path, up := filepath.Join(dir, "a.pid"), filepath.Join(dir, "child")
-	w := start(t, path, "sh", "-c", `sleep 1000 & echo $! >"$0"; wait`, up)
+	w := prepare(t, path, "sh", "-c", `sleep 1000 & echo $! >"$0"; wait`, up)
+	w.Args[0] = "pidfile" // not its path, which may be so long that it is cut
+	w.begin(t)
 	pid, child := w.command(t), awaitPID(t, up)
 	line := func(pid int, role, command string) string {
 		return fmt.Sprintf(`(?m)^  PID %d, \S+, %s.*: %s`, pid, role, command)
 	}
 	r := call(t, "status", "--explain", path)
-	r.is(t, 0, line(w.Process.Pid, "has the lock too", "pidfile run|"+regexp.QuoteMeta(binary)))
+	r.is(t, 0, line(w.Process.Pid, "has the lock too", "pidfile run"))
 	r.is(t, 0, line(pid, "holder", "sh -c sleep"))
 	r.is(t, 0, line(child, "has the lock too", "sleep 1000\n"))
 
@@ -666,7 +668,8 @@ func TestListTerminal(t *testing.T) {
 		}
 		return lines, raw
 	}
-	for _, width := range []uint16{200, 100, 40, 12} {
+	wide := uint16(len(held) + 130)
+	for _, width := range []uint16{wide, 100, 40, 12} {
 		lines, raw := show(width)
 		for _, line := range lines {
 			n := len([]rune(line)) + strings.Count(line, "漢") + strings.Count(line, "字") // two columns each
@@ -685,7 +688,7 @@ func TestListTerminal(t *testing.T) {
 		if ends := strings.Count(raw, "\x1b[0m"); ends != 2 {
 			t.Errorf("width %d: %d colours end, not 2: %q", width, ends, raw)
 		}
-		if width == 200 && !regexp.MustCompile(`held\.pid +sh -c read x; exit 0 sh long äöü 漢字 long`).MatchString(lines[1]) {
+		if width == wide && !regexp.MustCompile(`held\.pid +sh -c read x; exit 0 sh long äöü 漢字 long`).MatchString(lines[1]) {
 			t.Errorf("the command is not shown: %q", lines[1])
 		}
 	}

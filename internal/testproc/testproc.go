@@ -136,6 +136,23 @@ func Tool(t testing.TB, name string) string {
 	return path
 }
 
+// Has reports whether a program is installed, for a part of a test that is skipped
+// without it, and counted so.
+func Has(t testing.TB, name string) bool {
+	t.Helper()
+	_, err := exec.LookPath(name)
+	switch {
+	case err == nil:
+		return true
+	case os.Getenv("CI") == "true":
+		t.Errorf("NOT TESTED, though CI=true: %v", err)
+	default:
+		skips.add(name)
+		t.Logf("SKIPPED IN PART: %v", err)
+	}
+	return false
+}
+
 // Strace returns the path of strace(1), if it may trace here: many containers
 // forbid that.
 func Strace(t testing.TB) string {

@@ -180,6 +180,7 @@ func TestHeldByFlock(t *testing.T) {
 }
 
 func TestFlockRespectsUs(t *testing.T) {
+	testproc.Tool(t, "flock")
 	path := tempPath(t)
 	f := acquire(t, path)
 	err := exec.Command("flock", "-n", path, "true").Run()

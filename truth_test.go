@@ -768,6 +768,7 @@ func truths() []truth {
 		}, state: running, locked: true, find: unproven, clean: isRunning, start: isRunning},
 		{name: "a shell that has its descriptor locked by flock(1)", scene: func(t *testing.T) scene {
 			path := tempPath(t)
+			testproc.Tool(t, "flock")
 			h := startCmd(t, exec.Command("sh", "-c", `exec 9>"$1"; flock 9; echo $$ >&9; echo ready; exec cat`, "sh", path)).says("ready")
 			return scene{path: path, holder: h.pid()}
 		}, state: running, locked: true, who: true, find: ok, clean: isRunning, start: isRunning,
@@ -775,6 +776,7 @@ func truths() []truth {
 		{name: "a shared lock on a left-over", scene: func(t *testing.T) scene {
 			path := tempPath(t)
 			write(t, path, "4194304\n")
+			testproc.Tool(t, "flock")
 			h := startCmd(t, exec.Command("flock", "-s", path, "sh", "-c", "echo ready; cat")).says("ready")
 			return scene{path: path, alive: []int{h.pid()}}
 		}, state: unknown, find: unproven, clean: unproven, start: isRunning,
@@ -1102,9 +1104,10 @@ func furnished(mount, text string) func(*testing.T) scene {
 	}
 }
 
-// shellIn is a file for which a shell in a namespace did something.
+// shellIn is a file for which a shell in a namespace did something, with flock(1).
 func shellIn(script string) func(*testing.T) scene {
 	return func(t *testing.T) scene {
+		testproc.Tool(t, "flock")
 		path := shared(t)
 		ns := namespace(t, "view", path, env(nsShell, script)).says("views")
 		s := scene{path: path, alive: []int{ns.pid()}, eye: through(ns)}

@@ -498,6 +498,7 @@ func TestWaitRunning(t *testing.T) {
 	})
 	// A lock on a file that is there already is no event: it is seen nonetheless.
 	t.Run("left-over", func(t *testing.T) {
+		needs(t, "flock")
 		path := filepath.Join(dir, "b.pid")
 		writeFile(t, path, fmt.Sprintln(deadPID(t)))
 		c := background(t, exec.Command(binary, "wait", "--running", path))
@@ -757,6 +758,7 @@ func TestHostileCommandLine(t *testing.T) {
 // TestHostileName: the same for the name that a process gives itself, which
 // stands in the evidence.
 func TestHostileName(t *testing.T) {
+	needs(t, "flock")
 	dir := t.TempDir()
 	path, locked := filepath.Join(dir, "a.pid"), filepath.Join(dir, "locked.pid")
 	c := exec.Command("sleep", "1000")

@@ -28,6 +28,7 @@ exit 7`
 // TestOrphans: as PID 1, and as subreaper (--tree), pidfile reaps what COMMAND
 // leaves behind while COMMAND runs, and the exit code is COMMAND's.
 func TestOrphans(t *testing.T) {
+	needs(t, "ps")
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.pid")
 	namespace := []string{"unshare", "--pid", "--fork", "--mount-proc"}
@@ -82,6 +83,7 @@ func TestOrphans(t *testing.T) {
 // TestWaitAsPID1: a container that waits for the file can be stopped, though the
 // kernel spares PID 1.
 func TestWaitAsPID1(t *testing.T) {
+	needs(t, "unshare")
 	if exec.Command("unshare", "--pid", "--fork", "true").Run() != nil {
 		testproc.Skip(t, "PID namespaces")
 	}

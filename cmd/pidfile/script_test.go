@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -84,6 +85,9 @@ func TestScripts(t *testing.T) {
 	testscript.RunT(scriptT{t}, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
+			if err := scriptNeeds(e); err != nil {
+				return err
+			}
 			// A Unix user's work lies in public directories.
 			if err := os.Chmod(filepath.Dir(e.WorkDir), 0o755); err != nil {
 				return err
@@ -127,8 +131,6 @@ func (t scriptT) Skip(args ...any) {
 	switch need {
 	case "root":
 		testproc.Skip(t.T, need, why)
-	case "unshare", "nsenter":
-		testproc.Tool(t.T, need)
 	default:
 		testproc.Skip(t.T, strings.TrimSuffix(need, ":"), why)
 	}
@@ -139,6 +141,24 @@ func (t scriptT) Run(name string, f func(testscript.T)) {
 }
 
 func (t scriptT) Verbose() bool { return testing.Verbose() }
+
+// scriptPrograms are those that a script runs, as far as these may be missing.
+var scriptPrograms = regexp.MustCompile(`(?m)^(?:\[[^]]+\] )*(?:exec|exits \d+) (?:bg )?([a-z][a-z0-9-]*)|\b(flock|nsenter|ps|setpriv|unshare) -`)
+
+// scriptNeeds skips a script that runs what is not installed.
+func scriptNeeds(e *testscript.Env) error {
+	name := strings.TrimPrefix(filepath.Base(e.WorkDir), "script-")
+	text, err := os.ReadFile(filepath.Join("testdata/script", name+".txtar"))
+	if err != nil {
+		return err
+	}
+	for _, m := range scriptPrograms.FindAllStringSubmatch(string(text), -1) {
+		if program := m[1] + m[2]; program != "bg" && program != "pidfile" {
+			testproc.Tool(e.T().(scriptT).T, program)
+		}
+	}
+	return nil
+}
 
 func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {

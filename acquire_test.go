@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 		runHelper(mode, os.Getenv(helperPath))
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(testproc.Main(m))
 }
 
 // runHelper says in a line how its beginning went, and then does what its
@@ -249,9 +250,7 @@ const nobody = 65534
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: this test needs root")
-	}
+	testproc.Root(t)
 }
 
 // argv0 gives a helper another name.

@@ -5,14 +5,14 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/go-pidfile/pidfile/internal/testproc"
 )
 
 // The library imports the standard library and golang.org/x/sys, on every
 // system. What the command imports is its own affair.
 func TestImports(t *testing.T) {
-	if _, err := exec.LookPath("go"); err != nil {
-		t.Skip("SKIPPED: there is no go command here")
-	}
+	testproc.Tool(t, "go")
 	const module = "github.com/go-pidfile/pidfile"
 	for _, goos := range []string{"linux", "darwin", "freebsd", "windows"} {
 		t.Run(goos, func(t *testing.T) {

@@ -4,6 +4,7 @@ package pidfile_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -964,7 +965,7 @@ func inspectChain(t *testing.T, path string, over chan struct{}, res *chainResul
 // processes of the chain did.
 func judgeChain(t *testing.T, log []entry, saw map[int]*seen, waiters []int64, res *chainResult) {
 	t.Helper()
-	slices.SortStableFunc(log, func(a, b entry) int { return int(a.ns - b.ns) })
+	slices.SortStableFunc(log, func(a, b entry) int { return cmp.Compare(a.ns, b.ns) })
 	at := map[string]int64{}
 	var order []string
 	for _, e := range log {
@@ -1219,7 +1220,7 @@ func TestSIGKILLDuringHandOver(t *testing.T) {
 	<-ended
 	holds, count := mortalHolds(t, readLog(t, logPath))
 	t.Logf("%v", count)
-	slices.SortFunc(holds, func(a, b hold) int { return int(a.from - b.from) })
+	slices.SortFunc(holds, func(a, b hold) int { return cmp.Compare(a.from, b.from) })
 	for i := 1; i < len(holds); i++ {
 		if a, b := holds[i-1], holds[i]; b.from < a.to {
 			t.Errorf("%+v and %+v overlap", a, b)
@@ -1280,7 +1281,7 @@ func mortalRound(t *testing.T, path, logPath string, round int) {
 // child that was killed while it adopted the file has adopted it or not.
 func mortalHolds(t *testing.T, log []entry) (holds []hold, count map[string]int) {
 	t.Helper()
-	slices.SortStableFunc(log, func(a, b entry) int { return int(a.ns - b.ns) })
+	slices.SortStableFunc(log, func(a, b entry) int { return cmp.Compare(a.ns, b.ns) })
 	at := map[string]map[string]int64{}
 	for _, e := range log {
 		if at[e.id] == nil {

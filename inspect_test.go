@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -136,8 +137,8 @@ func openAndFlock(path string, unlock bool) error {
 func TestInspectDisturbsNoStart(t *testing.T) {
 	for _, s := range starters {
 		t.Run(s.name, func(t *testing.T) {
-			if _, err := exec.LookPath("flock"); err != nil && s.name == "flock(1)" {
-				t.Skip("SKIPPED: there is no flock(1) here")
+			if s.name == "flock(1)" {
+				testproc.Tool(t, "flock")
 			}
 			path, failed := tempPath(t), 0
 			n := looked(t, "inspect loop", path, func() {
@@ -181,13 +182,11 @@ func TestInspectDisturbsNoStartNegativeControl(t *testing.T) {
 // and returns the trace.
 func traced(t *testing.T, path string, args ...string) (s pidfile.Status, trace []byte) {
 	t.Helper()
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("SKIPPED: there is no strace(1) here")
-	}
+	strace := testproc.Strace(t)
 	to := filepath.Join(t.TempDir(), "trace")
 	h := start(t, "inspect", path, func(cmd *exec.Cmd) {
 		cmd.Args = slices.Concat([]string{"strace", "-f", "-qq", "-o", to}, args, []string{cmd.Path})
-		cmd.Path = mustPath(t, "strace")
+		cmd.Path = strace
 	})
 	must(t, json.Unmarshal([]byte(h.said), &s))
 	h.end()

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -91,7 +92,7 @@ func TestLeftOverOfReusedPID(t *testing.T) {
 	h := start(t, "idle", "").says("idle")
 	path := tempPath(t)
 	write(t, path, fmt.Sprintf("%d\n", h.pid()))
-	before := time.Now().Add(-time.Hour)
+	before := time.Now().Add(-longSince)
 	must(t, os.Chtimes(path, before, before))
 	f, err := pidfile.Acquire(path)
 	taken(t, f, err)
@@ -161,9 +162,7 @@ func TestPythonRespectsUs(t *testing.T) {
 // flocker is flock(1), holding path.
 func flocker(t *testing.T, path string) *helper {
 	t.Helper()
-	if _, err := exec.LookPath("flock"); err != nil {
-		t.Skip("SKIPPED: there is no flock(1) here")
-	}
+	testproc.Tool(t, "flock")
 	return startCmd(t, exec.Command("flock", path, "sh", "-c", "echo ready; cat")).says("ready")
 }
 
@@ -181,6 +180,7 @@ func TestHeldByFlock(t *testing.T) {
 }
 
 func TestFlockRespectsUs(t *testing.T) {
+	testproc.Tool(t, "flock")
 	path := tempPath(t)
 	f := acquire(t, path)
 	err := exec.Command("flock", "-n", path, "true").Run()
@@ -307,9 +307,7 @@ func TestRefusedPaths(t *testing.T) {
 			must(t, unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
 		}, unix.EINVAL, "device"},
 		{"socket", "a.pid", func(t *testing.T, path string) {
-			l, err := net.Listen("unix", path)
-			must(t, err)
-			t.Cleanup(func() { l.Close() })
+			listen(t, path)
 		}, unix.EINVAL, "socket"},
 		{"trailing slash", "a.pid/", nil, unix.EISDIR, "is a directory"},
 		{"trailing slash after a file", "a.pid/", func(t *testing.T, path string) {
@@ -323,7 +321,7 @@ func TestRefusedPaths(t *testing.T) {
 		{"NUL", "a\x00.pid", nil, unix.EINVAL, "invalid argument"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "pf") // short: a socket's path has a limit
+			dir, err := os.MkdirTemp("", "pf")
 			must(t, err)
 			defer os.RemoveAll(dir)
 			path := dir + "/" + c.base
@@ -349,6 +347,17 @@ func TestRefusedPaths(t *testing.T) {
 			}
 		})
 	}
+}
+
+// listen makes a socket at path. Its name may be of 107 bytes (unix(7)), and path
+// may be longer.
+func listen(t *testing.T, path string) {
+	t.Helper()
+	dir, err := os.Open(filepath.Dir(path))
+	must(t, err)
+	l, err := net.Listen("unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
+	must(t, err)
+	t.Cleanup(func() { l.Close(); dir.Close() })
 }
 
 func acquireError(path string) error {
@@ -378,7 +387,7 @@ func TestFullDisk(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()
 	if err := unix.Mount("pidfile-test", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Skipf("SKIPPED, AND NOT TESTED ELSEWHERE: no tmpfs can be mounted: %v", err)
+		testproc.Skip(t, "mount", "no tmpfs can be mounted: ", err)
 	}
 	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
 	filler := filepath.Join(dir, "filler")
@@ -441,6 +450,7 @@ func TestHolderSeenByAnotherUser(t *testing.T) {
 
 // Root made the directory and the file, and gave the file to the daemon.
 func TestInPlace(t *testing.T) {
+	needRoot(t)
 	path := filepath.Join(publicDir(t), "a.pid")
 	for _, left := range []string{"", "4194304\nand more\n"} {
 		write(t, path, left)

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +22,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -392,7 +392,7 @@ func furnish(path string) (end func(), err error) {
 	}
 	if text, ok := os.LookupEnv(nsText); ok && err == nil {
 		if err = os.WriteFile(path, []byte(text), 0o644); err == nil {
-			before := time.Now().Add(-time.Hour)
+			before := time.Now().Add(-longSince)
 			err = os.Chtimes(path, before, before)
 		}
 	}
@@ -426,11 +426,31 @@ func namespace(t *testing.T, mode, path string, change ...func(*exec.Cmd)) *help
 	})...)
 }
 
+// longSince is before any process of the tests. It is no whole hour, by which clocks
+// are set after boot: then a file of the boot's hour seems to be new.
+const longSince = 53 * time.Minute
+
 // aged makes the file older than any process of the tests.
 func aged(t *testing.T, path string) {
 	t.Helper()
-	before := time.Now().Add(-time.Hour)
+	before := time.Now().Add(-longSince)
 	must(t, os.Chtimes(path, before, before))
+}
+
+// dated dates the file back by no more than most, and returns what Inspect says then
+// of the live process that it names. The time is from this boot if the machine is up
+// for long enough, so that the clocks can tell (proc.Clock knows the boot to 5 s).
+func dated(t *testing.T, path string, most time.Duration) (says string) {
+	t.Helper()
+	var up unix.Timespec
+	must(t, unix.ClockGettime(unix.CLOCK_BOOTTIME, &up))
+	ago, says := min(most, time.Duration(up.Nano())/2), "is alive, but started"
+	if ago < 6*time.Second {
+		ago, says = longSince, "from before this boot"
+	}
+	at := time.Now().Add(-ago)
+	must(t, os.Chtimes(path, at, at))
+	return says
 }
 
 // public is a path that every user may look at.
@@ -635,17 +655,16 @@ func truths() []truth {
 			state: stale, find: notRunning, clean: ok, start: ok, says: []string{"no process has PID 4194304"}},
 		{name: "PID reused by another program", scene: func(t *testing.T) scene {
 			s := unlocked("%d\n")(t)
-			aged(t, s.path)
+			s.says = []string{dated(t, s.path, longSince)}
 			s.alive = []int{s.holder}
 			return s
-		}, state: stale, find: notRunning, clean: ok, start: ok, says: []string{notLocked, "is alive, but"}},
+		}, state: stale, find: notRunning, clean: ok, start: ok, says: []string{notLocked}},
 		{name: "PID reused by the same program", scene: func(t *testing.T) scene {
 			path, h := tempPath(t), start(t, "idle", "").says("idle")
 			write(t, path, fmt.Sprintln(h.pid()))
-			second := time.Now().Add(-10 * time.Second) // it started later than that
-			must(t, os.Chtimes(path, second, second))
-			return scene{path: path, alive: []int{h.pid()}}
-		}, state: stale, find: notRunning, clean: ok, start: ok, says: []string{"the PID was reused"}},
+			says := dated(t, path, 10*time.Second) // it started later than that
+			return scene{path: path, alive: []int{h.pid()}, says: []string{says}}
+		}, state: stale, find: notRunning, clean: ok, start: ok},
 		{name: "from before this boot", scene: func(t *testing.T) scene {
 			s := unlocked("%d\n")(t)
 			must(t, os.Chtimes(s.path, time.Unix(1e9, 0), time.Unix(1e9, 0)))
@@ -749,6 +768,7 @@ func truths() []truth {
 		}, state: running, locked: true, find: unproven, clean: isRunning, start: isRunning},
 		{name: "a shell that has its descriptor locked by flock(1)", scene: func(t *testing.T) scene {
 			path := tempPath(t)
+			testproc.Tool(t, "flock")
 			h := startCmd(t, exec.Command("sh", "-c", `exec 9>"$1"; flock 9; echo $$ >&9; echo ready; exec cat`, "sh", path)).says("ready")
 			return scene{path: path, holder: h.pid()}
 		}, state: running, locked: true, who: true, find: ok, clean: isRunning, start: isRunning,
@@ -756,6 +776,7 @@ func truths() []truth {
 		{name: "a shared lock on a left-over", scene: func(t *testing.T) scene {
 			path := tempPath(t)
 			write(t, path, "4194304\n")
+			testproc.Tool(t, "flock")
 			h := startCmd(t, exec.Command("flock", "-s", path, "sh", "-c", "echo ready; cat")).says("ready")
 			return scene{path: path, alive: []int{h.pid()}}
 		}, state: unknown, find: unproven, clean: unproven, start: isRunning,
@@ -989,10 +1010,8 @@ func truths() []truth {
 			return scene{path: path}
 		}, state: unknown, error: "EINVAL", find: unproven, clean: "EINVAL", start: "EINVAL", says: []string{"FIFO"}},
 		{name: "socket", scene: func(t *testing.T) scene {
-			path := filepath.Join(publicDir(t), "a.pid")
-			l, err := net.Listen("unix", path)
-			must(t, err)
-			t.Cleanup(func() { l.Close() })
+			path := public(t)
+			listen(t, path)
 			return scene{path: path}
 		}, state: unknown, error: "EINVAL", find: unproven, clean: "EINVAL", start: "EINVAL", says: []string{"socket"}},
 	}
@@ -1002,7 +1021,7 @@ func truths() []truth {
 		clean  string
 	}{
 		"while it lives": {0, unknown, unproven},
-		"before it was":  {time.Hour, stale, ok},
+		"before it was":  {longSince, stale, ok},
 	} {
 		all = append(all, truth{name: "postgres --single's PID, " + name, scene: func(t *testing.T) scene {
 			path, c := tempPath(t), cat(t)
@@ -1083,9 +1102,10 @@ func furnished(mount, text string) func(*testing.T) scene {
 	}
 }
 
-// shellIn is a file for which a shell in a namespace did something.
+// shellIn is a file for which a shell in a namespace did something, with flock(1).
 func shellIn(script string) func(*testing.T) scene {
 	return func(t *testing.T) scene {
+		testproc.Tool(t, "flock")
 		path := shared(t)
 		ns := namespace(t, "view", path, env(nsShell, script)).says("views")
 		s := scene{path: path, alive: []int{ns.pid()}, eye: through(ns)}
@@ -1103,10 +1123,7 @@ func shared(t *testing.T) string {
 	if uint32(fs.Type) != unix.OVERLAYFS_SUPER_MAGIC {
 		return path
 	}
-	dir, err := os.MkdirTemp("/dev/shm", "pidfile") // we are in a container
-	must(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return filepath.Join(dir, "a.pid")
+	return filepath.Join(testproc.MemoryDir(t), "a.pid") // we are in a container
 }
 
 // named is an unlocked file of one user that names a process of another.
@@ -1417,7 +1434,7 @@ func TestFlockInvisibleNamesInnocent(t *testing.T) {
 // A kernel thread holds no PID file.
 func TestKernelThread(t *testing.T) {
 	if name, err := os.ReadFile("/proc/2/comm"); err != nil || strings.TrimSpace(string(name)) != "kthreadd" {
-		t.Skip("SKIPPED: no kernel threads are visible here")
+		testproc.Skip(t, "kernel threads", "none is visible here")
 	}
 	path := tempPath(t)
 	write(t, path, "2\n")

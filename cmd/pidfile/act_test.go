@@ -18,6 +18,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -497,6 +498,7 @@ func TestWaitRunning(t *testing.T) {
 	})
 	// A lock on a file that is there already is no event: it is seen nonetheless.
 	t.Run("left-over", func(t *testing.T) {
+		needs(t, "flock")
 		path := filepath.Join(dir, "b.pid")
 		writeFile(t, path, fmt.Sprintln(deadPID(t)))
 		c := background(t, exec.Command(binary, "wait", "--running", path))
@@ -529,13 +531,15 @@ func TestWaitRunning(t *testing.T) {
 func TestStrayChild(t *testing.T) {
 	dir := t.TempDir()
 	path, up := filepath.Join(dir, "a.pid"), filepath.Join(dir, "child")
-	w := start(t, path, "sh", "-c", `sleep 1000 & echo $! >"$0"; wait`, up)
+	w := prepare(t, path, "sh", "-c", `sleep 1000 & echo $! >"$0"; wait`, up)
+	w.Args[0] = "pidfile" // not its path, which may be so long that it is cut
+	w.begin(t)
 	pid, child := w.command(t), awaitPID(t, up)
 	line := func(pid int, role, command string) string {
 		return fmt.Sprintf(`(?m)^  PID %d, \S+, %s.*: %s`, pid, role, command)
 	}
 	r := call(t, "status", "--explain", path)
-	r.is(t, 0, line(w.Process.Pid, "has the lock too", "pidfile run|"+regexp.QuoteMeta(binary)))
+	r.is(t, 0, line(w.Process.Pid, "has the lock too", "pidfile run"))
 	r.is(t, 0, line(pid, "holder", "sh -c sleep"))
 	r.is(t, 0, line(child, "has the lock too", "sleep 1000\n"))
 
@@ -584,14 +588,10 @@ func TestStrayChild(t *testing.T) {
 // container, nothing that others may have locked is stale, and what takes a lock
 // is sure nonetheless.
 func TestInNamespace(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: needs root to make a PID namespace")
-	}
-	dir, err := os.MkdirTemp("/dev/shm", "pidfile") // older than the namespace
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	testproc.Root(t)
+	needs(t, "unshare")
+	needs(t, "flock")
+	dir := testproc.MemoryDir(t) // older than the namespace
 	dead, locked := filepath.Join(dir, "dead.pid"), filepath.Join(dir, "locked.pid")
 	writeFile(t, dead, "4194304\n")
 	writeFile(t, locked, "4194304\n")
@@ -669,7 +669,8 @@ func TestListTerminal(t *testing.T) {
 		}
 		return lines, raw
 	}
-	for _, width := range []uint16{200, 100, 40, 12} {
+	wide := uint16(len(held) + 130)
+	for _, width := range []uint16{wide, 100, 40, 12} {
 		lines, raw := show(width)
 		for _, line := range lines {
 			n := len([]rune(line)) + strings.Count(line, "漢") + strings.Count(line, "字") // two columns each
@@ -688,7 +689,7 @@ func TestListTerminal(t *testing.T) {
 		if ends := strings.Count(raw, "\x1b[0m"); ends != 2 {
 			t.Errorf("width %d: %d colours end, not 2: %q", width, ends, raw)
 		}
-		if width == 200 && !regexp.MustCompile(`held\.pid +sh -c read x; exit 0 sh long äöü 漢字 long`).MatchString(lines[1]) {
+		if width == wide && !regexp.MustCompile(`held\.pid +sh -c read x; exit 0 sh long äöü 漢字 long`).MatchString(lines[1]) {
 			t.Errorf("the command is not shown: %q", lines[1])
 		}
 	}
@@ -757,6 +758,7 @@ func TestHostileCommandLine(t *testing.T) {
 // TestHostileName: the same for the name that a process gives itself, which
 // stands in the evidence.
 func TestHostileName(t *testing.T) {
+	needs(t, "flock")
 	dir := t.TempDir()
 	path, locked := filepath.Join(dir, "a.pid"), filepath.Join(dir, "locked.pid")
 	c := exec.Command("sleep", "1000")
@@ -835,7 +837,7 @@ func TestDoctorWithoutTmpfile(t *testing.T) {
 	c.Env = append(os.Environ(), noTmpfileEnv+"="+binary)
 	r := finish(t, c)
 	if r.code == 99 {
-		t.Skip("NOT TESTED: ", r.stderr)
+		testproc.Skip(t, "seccomp", r.stderr)
 	}
 	withoutBirth(t, dir, r)
 	// The start and the stop of such a file.
@@ -863,9 +865,8 @@ func withoutBirth(t *testing.T, dir string, r result) {
 // TestDoctorFAT tries a file system without links and O_TMPFILE: FAT's, by the
 // kernel or by FUSE.
 func TestDoctorFAT(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: needs root to mount")
-	}
+	testproc.Root(t)
+	needs(t, "unshare")
 	var why []string
 	for _, fat := range []struct{ name, mkfs, mount string }{
 		{"vfat", "mkfs.vfat", `mount -t vfat -o loop,umask=022 "$0" "$1"`},
@@ -905,7 +906,7 @@ func TestDoctorFAT(t *testing.T) {
 		}
 		return
 	}
-	t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: no FAT can be mounted here: ", strings.Join(why, "; "))
+	testproc.Skip(t, "FAT", "none can be mounted here: ", strings.Join(why, "; "))
 }
 
 // TestHelpOfActs: each help names all exit codes that the command has.

@@ -497,6 +497,7 @@ func TestBackgroundChildAndWaiter(t *testing.T) {
 // TestClosedDescriptors has a COMMAND that closes all that it inherited, as
 // daemons do.
 func TestClosedDescriptors(t *testing.T) {
+	needs(t, "bash")
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "bash", "-c", `for fd in /proc/self/fd/*; do fd=${fd##*/}; test $fd -gt 2 && eval "exec $fd>&-"; done; exec sleep 1000`)
 	var pid int
@@ -640,6 +641,7 @@ func logged(path string) []string {
 
 // TestSignals: each signal reaches COMMAND exactly once.
 func TestSignals(t *testing.T) {
+	needs(t, "kill")
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
 	env, command := helperCommand(t, "signals")

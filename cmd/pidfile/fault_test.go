@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -103,9 +104,7 @@ var faultCases = []faultCase{
 }
 
 func TestFaults(t *testing.T) {
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Fatal("NOT TESTED, install strace: ", err)
-	}
+	testproc.Strace(t)
 	long := os.Getenv("PIDFILE_LONG") != ""
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("PIDFILE_SEED"); s != "" {
@@ -436,7 +435,7 @@ func writeCommand(t *testing.T, name string, forever bool) {
 			code = little.LittleEndian.AppendUint32(code, w)
 		}
 	default:
-		t.Skip("NOT TESTED: no COMMAND without system calls for ", runtime.GOARCH)
+		testproc.Skip(t, "amd64 or arm64", "no COMMAND without system calls for ", runtime.GOARCH)
 	}
 	const base, size = 0x400000, 64 + 56
 	var b bytes.Buffer

@@ -10,16 +10,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
 // TestGroupJobControl: with --group COMMAND's group has the terminal, so that it
 // can read it and gets the keys; for the shell it is a job as any other.
 func TestGroupJobControl(t *testing.T) {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip(err)
-	}
+	bash := testproc.Tool(t, "bash")
 	p := newPseudoTerminal(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.pid")

@@ -211,7 +211,7 @@ func TestSwappedDirectory(t *testing.T) {
 		}
 	}()
 	codes := map[int]int{}
-	for range rounds(400) {
+	for range rounds(40, 400) {
 		for _, args := range [][]string{{"run", "-q", filepath.Join(d, "x.pid"), "true"}, {"clean", filepath.Join(d, "x.pid")}} {
 			_, code := output(t, args...)
 			codes[code]++
@@ -226,14 +226,6 @@ func TestSwappedDirectory(t *testing.T) {
 		t.Errorf("%d exchanges, exit codes %v: the attack did not take place", n, codes)
 	}
 	service.stop(t)
-}
-
-// rounds is n where the full numbers are asked for, else a tenth of it.
-func rounds(n int) int {
-	if os.Getenv("PIDFILE_LONG") == "" {
-		return n / 10
-	}
-	return n
 }
 
 // TestNotPIDFile: who forgets to name the PID file loses nothing.
@@ -365,7 +357,7 @@ func TestCleanFollowsNoLink(t *testing.T) {
 		}
 	}()
 	cleaned := 0
-	for range rounds(4000) {
+	for range rounds(400, 4000) {
 		for _, dir := range []string{d, link} { // one of them is the directory
 			_ = os.WriteFile(filepath.Join(dir, "y.pid"), fmt.Appendln(nil, deadestPID), 0o644)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,6 +28,7 @@ exit 7`
 // TestOrphans: as PID 1, and as subreaper (--tree), pidfile reaps what COMMAND
 // leaves behind while COMMAND runs, and the exit code is COMMAND's.
 func TestOrphans(t *testing.T) {
+	needs(t, "ps")
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.pid")
 	namespace := []string{"unshare", "--pid", "--fork", "--mount-proc"}
@@ -42,7 +44,7 @@ func TestOrphans(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.line[0] == "unshare" && !unshared {
-				t.Skip("SKIPPED: this user or machine has no PID namespaces")
+				testproc.Skip(t, "PID namespaces")
 			}
 			out, code := runLine(t, append(c.line, "sh", "-c", orphanage, "sh", "400"))
 			if code != 7 || !strings.Contains(out, "zombies: 0\n") {
@@ -53,7 +55,7 @@ func TestOrphans(t *testing.T) {
 	}
 	t.Run("negative control", func(t *testing.T) {
 		if !unshared {
-			t.Skip("SKIPPED: this user or machine has no PID namespaces")
+			testproc.Skip(t, "PID namespaces")
 		}
 		env, helper := helperCommand(t, "blind")
 		c := exec.Command(namespace[0], slices.Concat(namespace[1:], []string{helper, "sh", "-c", orphanage, "sh", "2"})...)
@@ -65,7 +67,7 @@ func TestOrphans(t *testing.T) {
 	})
 	t.Run("PID 1 waits for the tree", func(t *testing.T) {
 		if !unshared {
-			t.Skip("SKIPPED: this user or machine has no PID namespaces")
+			testproc.Skip(t, "PID namespaces")
 		}
 		done := filepath.Join(dir, "done")
 		script := `i=0; while [ $i -lt 100 ]; do (sh -c "sleep .3; echo >>$0" &); i=$((i+1)); done; exit 7`
@@ -81,8 +83,9 @@ func TestOrphans(t *testing.T) {
 // TestWaitAsPID1: a container that waits for the file can be stopped, though the
 // kernel spares PID 1.
 func TestWaitAsPID1(t *testing.T) {
+	needs(t, "unshare")
 	if exec.Command("unshare", "--pid", "--fork", "true").Run() != nil {
-		t.Skip("SKIPPED: this user or machine has no PID namespaces")
+		testproc.Skip(t, "PID namespaces")
 	}
 	holder := start(t, filepath.Join(t.TempDir(), "a.pid"), "sleep", "1000")
 	holder.command(t)

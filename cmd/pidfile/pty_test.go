@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,7 +34,7 @@ func newPseudoTerminal(t *testing.T) *pseudoTerminal {
 	t.Helper()
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		t.Skip(err)
+		testproc.Skip(t, "pseudoterminals", err)
 	}
 	// Not Fd: it would make the reads block, and Close wait for them.
 	keyboard := os.NewFile(uintptr(fd), "/dev/ptmx")
@@ -46,7 +47,7 @@ func newPseudoTerminal(t *testing.T) *pseudoTerminal {
 	}
 	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skip(err)
+		testproc.Skip(t, "pseudoterminals", err)
 	}
 	p := &pseudoTerminal{fd: fd, keyboard: keyboard, tty: tty, ended: make(chan struct{})}
 	p.resize(t, 80)
@@ -270,10 +271,7 @@ func TestHangUp(t *testing.T) {
 // TestJobControl: under an interactive shell Ctrl-Z stops both, fg and bg let
 // both go on, and Ctrl-C reaches COMMAND once.
 func TestJobControl(t *testing.T) {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip(err)
-	}
+	bash := testproc.Tool(t, "bash")
 	p := newPseudoTerminal(t)
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
@@ -361,10 +359,7 @@ func foreground(p *pseudoTerminal) int {
 
 // TestInteractiveShell: COMMAND may be a shell with job control of its own.
 func TestInteractiveShell(t *testing.T) {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip(err)
-	}
+	bash := testproc.Tool(t, "bash")
 	p := newPseudoTerminal(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.pid")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
@@ -63,7 +65,7 @@ func testMain(m *testing.M) int {
 		panic(err)
 	}
 	defer killOrphans()
-	return m.Run()
+	return testproc.Main(m)
 }
 
 // TestScripts runs testdata/script: one behaviour a file. Beyond the usual
@@ -80,9 +82,12 @@ func testMain(m *testing.M) int {
 // and the conditions [root] and [knownbugs]: what does not work yet is skipped
 // unless PIDFILE_KNOWN_BUGS is set.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
+	testscript.RunT(scriptT{t}, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
+			if err := scriptNeeds(e); err != nil {
+				return err
+			}
 			// A Unix user's work lies in public directories.
 			if err := os.Chmod(filepath.Dir(e.WorkDir), 0o755); err != nil {
 				return err
@@ -114,6 +119,45 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
+}
+
+// A scriptT counts what is skipped. A script says "needs root to mount", for example.
+type scriptT struct{ *testing.T }
+
+func (t scriptT) Skip(args ...any) {
+	t.Helper()
+	text := fmt.Sprint(args...)
+	need, why, _ := strings.Cut(strings.TrimPrefix(text, "needs "), " ")
+	switch need {
+	case "root":
+		testproc.Skip(t.T, need, why)
+	default:
+		testproc.Skip(t.T, strings.TrimSuffix(need, ":"), why)
+	}
+}
+
+func (t scriptT) Run(name string, f func(testscript.T)) {
+	t.T.Run(name, func(t *testing.T) { f(scriptT{t}) })
+}
+
+func (t scriptT) Verbose() bool { return testing.Verbose() }
+
+// scriptPrograms are those that a script runs, as far as these may be missing.
+var scriptPrograms = regexp.MustCompile(`(?m)^(?:\[[^]]+\] )*(?:exec|exits \d+) (?:bg )?([a-z][a-z0-9-]*)|\b(flock|nsenter|ps|setpriv|unshare) -`)
+
+// scriptNeeds skips a script that runs what is not installed.
+func scriptNeeds(e *testscript.Env) error {
+	name := strings.TrimPrefix(filepath.Base(e.WorkDir), "script-")
+	text, err := os.ReadFile(filepath.Join("testdata/script", name+".txtar"))
+	if err != nil {
+		return err
+	}
+	for _, m := range scriptPrograms.FindAllStringSubmatch(string(text), -1) {
+		if program := m[1] + m[2]; program != "bg" && program != "pidfile" {
+			testproc.Tool(e.T().(scriptT).T, program)
+		}
+	}
+	return nil
 }
 
 func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
@@ -238,6 +282,9 @@ func TestJSON(t *testing.T) {
 		t.Errorf("fields of a running one: %s; want %s", got, want)
 	}
 	process, _ := all[0]["process"].(map[string]any)
+	if os.Getuid() != 0 {
+		process["user"] = "" // whom no passwd(5) names has none
+	}
 	if got, want := keys(process), "args executable pid started uid user"; got != want {
 		t.Errorf("fields of its process: %s; want %s", got, want)
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,9 +29,7 @@ func tool(t *testing.T, name string, args ...string) result {
 
 func needs(t *testing.T, name string) {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		t.Skip("NOT TESTED: ", err)
-	}
+	testproc.Tool(t, name)
 }
 
 // exits checks an exit code.

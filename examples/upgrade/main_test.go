@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 )
 
 const serverEnv = "UPGRADE_TEST_SERVER"
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(testproc.Main(m))
 }
 
 // A running server: whichever process it is at the moment.

@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -708,7 +709,7 @@ func cpuOf(t testing.TB, pid int) (sum time.Duration) {
 	t.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil || len(files) == 0 {
-		t.Skip("no schedstat")
+		testproc.Skip(t, "schedstat")
 	}
 	for _, name := range files {
 		text, err := os.ReadFile(name)

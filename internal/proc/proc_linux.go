@@ -84,7 +84,10 @@ func (i *Info) parseStatus(text []byte, pid int) bool {
 func (i *Info) parseStat(text []byte) {
 	if end := bytes.LastIndexByte(text, ')'); end >= 0 {
 		if f := bytes.Fields(text[end+1:]); len(f) > 19 {
-			i.Start = time.Duration(atoi(f[19])) * (time.Second / userHZ)
+			// Of 64 bits everywhere: 400 days are more ticks than 31 bits hold, and
+			// the start of what is older than our time namespace wraps below zero.
+			ticks, _ := strconv.ParseUint(string(f[19]), 10, 64) // 0 if it is none
+			i.Start = time.Duration(ticks) * (time.Second / userHZ)
 		}
 	}
 }

@@ -165,7 +165,7 @@ hidden byte one_holder, whole_text, nobody_elses, still_there, can_start, honest
  * Between our comparing the path and our changing it, nothing keeps out a
  * program that does not look at the lock (docs/DESIGN.md, "What is not
  * promised"). Those programs, and only those, wait here until the window closes.
- * The code compares twice. With SHORT_WINDOW rm waits only from the second time.
+ * The code compares twice. With SHORT_WINDOW they wait only from the second time.
  */
 #ifdef STRANGERS
 inline enter_window() { if :: window :: else -> window = 1; windows++ fi }
@@ -174,15 +174,12 @@ inline leave_window() {
 	if :: window -> window = 0; windows-- :: else fi;
 	if :: change -> change = 0; changes-- :: else fi
 }
-#ifdef IN_THE_WINDOW
+#if defined(IN_THE_WINDOW)
 #define NO_WINDOW true
+#elif defined(SHORT_WINDOW)
+#define NO_WINDOW (changes == 0)
 #else
 #define NO_WINDOW (windows == 0)
-#endif
-#ifdef SHORT_WINDOW
-#define NO_CHANGE (changes == 0)
-#else
-#define NO_CHANGE NO_WINDOW
 #endif
 #else
 inline enter_window() { skip }
@@ -1207,7 +1204,7 @@ active proctype remover() {
 	byte x;
 end:	do
 	:: atomic {
-		removals > 0 && path != 0 && NO_CHANGE ->
+		removals > 0 && path != 0 && NO_WINDOW ->
 			removals--; printf("rm file %d\n", path);
 			if :: file == path -> holder = 0; file = 0 :: else fi;
 			x = path; path = 0; forget(x); x = 0 }
@@ -1233,8 +1230,12 @@ proctype fcntl_locker() {
 			MUST(!(holder != 0 && file == fd && BORN(fd)) && !COMMANDS(fd), one_holder);
 			ofd[fd] = STRANGER; fcntled = fd; takings++ };
 		atomic { ofd[fd] = 0; fcntled = 0 }
+#ifdef KNOWN_WAIT
+	:: atomic { ofd[fd] == 0 && reads[fd] != 0 -> MUST(SOMEBODY, honest_refusal) }
+#else
 	:: atomic { ofd[fd] == 0 -> reads[fd]++ };
 		atomic { reads[fd]-- }
+#endif
 	:: true
 #ifdef FCNTL_WAITS
 	:: true -> ofd[fd] == 0 && reads[fd] == 0 && !OFD_INHERITED(fd)	/* F_SETLKW */
@@ -1268,6 +1269,10 @@ proctype cleaner(byte me) {
 				:: RUNNING(fd) -> leave_window(); r = HELD
 				:: else
 				fi)
+		:: else
+		fi;
+		if
+		:: r == OK -> STEP(if :: path == fd -> enter_change() :: else -> leave_window(); r = HELD fi)
 		:: else
 		fi;
 		if
@@ -1320,6 +1325,9 @@ init {
 #endif
 #ifdef FCNTL
 		total++; run fcntl_locker();
+#ifdef KNOWN_WAIT
+		total++; run fcntl_locker();
+#endif
 #endif
 #ifdef CLEANER
 		total++; run cleaner(CLEANER_ID);

@@ -1,7 +1,4 @@
-/*
- * Breaks nobody_elses: a flaw of the code, not of a variant. See README.md, "The
- * flaws that are known".
- */
+/* Breaks nobody_elses: the code as it is. See README.md, "Flaws that are known". */
 #define EXEC_FAILS
 #define USERS 2
 #define RECORDS 1

@@ -1,7 +1,4 @@
-/*
- * Breaks no_deadlock: a flaw of the code, not of a variant. See README.md, "The
- * flaws that are known".
- */
+/* Breaks no_deadlock: the code as it is. See README.md, "Flaws that are known". */
 #define FCNTL_WAITS
 #define FCNTL
 #define COMMAND

@@ -1,7 +1,4 @@
-/*
- * Breaks one_holder: a flaw of the code, not of a variant. See README.md, "The
- * flaws that are known".
- */
+/* Breaks one_holder: the code as it is. See README.md, "Flaws that are known". */
 #define KNOWN_SPARE
 #define SHORT_WINDOW
 #define USERS 2

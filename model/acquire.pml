@@ -432,11 +432,18 @@ inline replaceStale(g) {
 			fi);
 		if
 		:: r == OK ->
+#ifdef SPARE_REMOVED
+			if
+			:: me != LATE -> spare = 0; recorder = 0; leave_window(); r = AGAIN; STEP(unlockAndClose(next))
+			:: STEP(rename_spare(g, 0, mypid))
+			fi
+#else
 			STEP(rename_spare(g, 0, mypid));
+#endif
 #ifdef EXEC_FAILS
 			if
 			:: me != LATE ->	/* Publish fails after the rename: COMMAND cannot be executed */
-				STEP(unlink_path(g); takes_leave(g));
+				STEP(if :: path == hold -> unlink_path(g) :: else fi; takes_leave(g));
 				STEP(printf("%d: unlinks the spare name\n", me); unlink_spare());
 				STEP(unlockAndClose(hold); said = 0);
 				r = FAILED

@@ -36,9 +36,12 @@
 #ifndef KEEP
 #define KEEP 2			/* maxOld of lock.go, 1 or 2 */
 #endif
-/* Who else is there: FLOCKER, WRITER, FCNTL, CLEANER, INPLACE. */
+/*
+ * Who else is there: FLOCKER, WRITER, FCNTL, CLEANER, INPLACE. COMMAND: the child is
+ * one that inherits the lock and never adopts. SHORT_WINDOW: see enter_window.
+ */
 
-#if defined(FLOCKER) || defined(WRITER) || REMOVALS
+#if defined(FLOCKER) || defined(WRITER) || defined(FCNTL) || REMOVALS
 #define STRANGERS
 #endif
 #if defined(STRANGERS) || defined(INPLACE) || defined(FCNTL)
@@ -81,7 +84,8 @@ byte text[FILES+1];
 bit stale[FILES+1];		/* the process that has the PID now is younger than the text */
 bit alive[PIDS+5];		/* which PIDs have a process */
 #ifdef FCNTL
-byte mark[FILES+1];		/* who has the fcntl lock */
+byte ofd[FILES+1];		/* who has the fcntl write lock */
+byte reads[FILES+1];		/* how many have an fcntl read lock */
 byte takings;			/* how often anybody took anything */
 byte fcntled;			/* the file that a stranger has locked so */
 #endif
@@ -118,13 +122,18 @@ byte ended, total = USERS;
 byte holder, file;
 byte recorder;			/* whose file the spare name names */
 #ifdef STRANGERS
-byte windows;			/* see enter_window */
+byte windows, changes;		/* see enter_window */
 #endif
 #ifdef FLOCKER
 byte flocked;			/* the file that flock(1) has locked */
 #define FLOCKED flocked
 #else
 #define FLOCKED 0
+#endif
+#ifdef FCNTL
+#define FCNTLED fcntled
+#else
+#define FCNTLED 0
 #endif
 #ifdef WRITER
 byte written;			/* the file of a live program that never locks */
@@ -156,17 +165,25 @@ hidden byte one_holder, whole_text, nobody_elses, still_there, can_start, honest
  * Between our comparing the path and our changing it, nothing keeps out a
  * program that does not look at the lock (docs/DESIGN.md, "What is not
  * promised"). Those programs, and only those, wait here until the window closes.
+ * The code compares twice. With SHORT_WINDOW they wait only from the second time.
  */
 #ifdef STRANGERS
 inline enter_window() { if :: window :: else -> window = 1; windows++ fi }
-inline leave_window() { if :: window -> window = 0; windows-- :: else fi }
-#ifdef IN_THE_WINDOW
+inline enter_change() { enter_window(); change = 1; changes++ }
+inline leave_window() {
+	if :: window -> window = 0; windows-- :: else fi;
+	if :: change -> change = 0; changes-- :: else fi
+}
+#if defined(IN_THE_WINDOW)
 #define NO_WINDOW true
+#elif defined(SHORT_WINDOW)
+#define NO_WINDOW (changes == 0)
 #else
 #define NO_WINDOW (windows == 0)
 #endif
 #else
 inline enter_window() { skip }
+inline enter_change() { skip }
 inline leave_window() { skip }
 #endif
 
@@ -193,11 +210,12 @@ inline die() {
 	byte r, x; \
 	byte mypid; \
 	bit mortal; \
-	bit window; \
+	bit window, change; \
+	bit reading;		/* has an fcntl read lock on fd */ \
 	bit sharing;		/* has SHARED open */ \
 	bit hand;		/* h.hand */ \
 	bit inplace;		/* cannot give birth to a file */ \
-	bit marked, seen; byte before; \
+	bit locked, seen; byte before; \
 	byte first
 
 #define used(i)	(refs[i] != 0 || path == (i) || spare == (i))
@@ -206,9 +224,9 @@ inline die() {
 inline new_file(f) { f = UNUSED; MUST(!used(f), out_of_files); refs[f]++ }
 
 #ifdef FCNTL
-#define set_mark(f) mark[f] = me
+#define set_ofd(f) ofd[f] = me
 #else
-#define set_mark(f) skip
+#define set_ofd(f) skip
 #endif
 
 inline forget(i) {		/* its last name or descriptor may have gone */
@@ -216,7 +234,7 @@ inline forget(i) {		/* its last name or descriptor may have gone */
 	:: i != 0 && !used(i) ->
 		lock[i] = 0; text[i] = NOTEXT; stale[i] = 0;
 #ifdef FCNTL
-		mark[i] = 0;
+		ofd[i] = 0; reads[i] = 0;
 #endif
 #ifdef FOREIGN
 		foreign[i] = 0;
@@ -249,15 +267,16 @@ inline close_fd(f) {		/* the last close of a description ends its locks */
 	unlock(f); refs[f]--;
 #endif
 #ifdef FCNTL
-	if :: mark[f] == me -> mark[f] = 0 :: else fi;
+	if :: ofd[f] == me -> ofd[f] = 0 :: else fi;
+	if :: reading && f == fd -> reading = 0; reads[f]-- :: else fi;
 #endif
 	forget(f); f = 0
 }
 
-inline give_back(f) { printf("%d: unlocks and closes file %d\n", me, f); unlock(f); close_fd(f) }
+inline unlockAndClose(f) { printf("%d: unlocks and closes file %d\n", me, f); unlock(f); close_fd(f) }
 
 /* Whether the path's file may go, as far as anybody but g is concerned. */
-#define MAY_GO(g) (!(holder != 0 && holder != (g) && file == path) && FLOCKED != path && WRITTEN != path)
+#define MAY_GO(g) (!(holder != 0 && holder != (g) && file == path) && FLOCKED != path && WRITTEN != path && FCNTLED != path)
 
 inline unlink_path(g) {
 	if
@@ -291,33 +310,43 @@ inline takes_leave(g) { if :: holder == g -> holder = 0; file = 0 :: else fi }
 #define CHECK(i) (path == (i) && text[i] == said)
 #endif
 
-#ifdef FCNTL
 /*
- * waitMark takes the mark for an instant, and who finds it then is refused though
- * nobody runs: a flaw of the code that is known, shown by known-mark.pml, and
- * passed over here.
+ * Hold.ours: Release removes a text that names nobody alive, too, if only we may
+ * write the file.
  */
-#ifdef KNOWN_MARK
-#define REAL_MARK(i) true
+#ifdef WRITER
+#define NOBODYS(i) (path == (i) && text[i] != said && (text[i] == NOTEXT || !alive[text[i]]))
+#endif
+
+#ifdef FCNTL
+/* ofdLocked: read locks do not count. */
+#ifdef READS_COUNT
+#define OFD_LOCKED(i) (ofd[i] != 0 || reads[i] != 0)
 #else
-#define REAL_MARK(i) (mark[i] == STRANGER || mark[i] == lock[i])
+#define OFD_LOCKED(i) (ofd[i] != 0)
+#endif
+/* What COMMAND has of the file, besides flock: a read lock on one byte. */
+#if CHILDREN && !defined(NO_HEIRS)
+#define OFD_INHERITED(i) (inherited == (i))
+#else
+#define OFD_INHERITED(i) false
 #endif
 #endif
 
 /* ---- acquire_unix.go ---- */
 
-inline look() {
+inline open() {
 	STEP(
 		if
-		:: path == 0 -> printf("%d: looks: no file\n", me); r = NOENT
+		:: path == 0 -> printf("%d: opens: no file\n", me); r = NOENT
 		:: else -> fd = path; refs[fd]++; printf("%d: opens file %d\n", me, fd); r = OK
 		fi)
 }
 
 inline attempt(g) {
-	look();
+	open();
 	if
-	:: r == NOENT -> birth(g)
+	:: r == NOENT -> createNew(g)
 	:: else ->
 		STEP(
 			if
@@ -325,12 +354,12 @@ inline attempt(g) {
 			:: else ->
 				printf("%d: file %d is locked\n", me, fd);
 #ifdef FCNTL
-				marked = (mark[fd] != 0 && REAL_MARK(fd));
+				locked = OFD_LOCKED(fd);
 #endif
 				refused(); r = HELD
 			fi);
 		if
-		:: r == OK -> settle(g); if :: fd != 0 -> STEP(give_back(fd)) :: else fi
+		:: r == OK -> settle(g); if :: fd != 0 -> STEP(unlockAndClose(fd)) :: else fi
 		:: else
 		fi
 	fi
@@ -362,10 +391,10 @@ inline settle(g) {
 		STEP(
 			if
 #ifdef FCNTL
-			:: mark[fd] != 0 -> leave_window(); marked = REAL_MARK(fd); r = HELD
+			:: OFD_LOCKED(fd) -> leave_window(); locked = 1; r = HELD
 #endif
 #ifndef NO_RULE
-			:: RUNNING(fd) -> leave_window(); printf("%d: PID %d is running\n", me, text[fd]); marked = 0; r = HELD
+			:: RUNNING(fd) -> leave_window(); printf("%d: PID %d is running\n", me, text[fd]); locked = 0; r = HELD
 #endif
 			:: else
 			fi);
@@ -380,44 +409,105 @@ inline settle(g) {
 inline replace(g) {
 #ifdef INPLACE
 	if
-	:: inplace -> inPlace(g)
-	:: else -> reborn(g)
+	:: inplace -> leave_window(); inPlace(g)
+	:: else -> replaceStale(g)
 	fi
 #else
-	reborn(g)
+	replaceStale(g)
 #endif
 }
 
-inline reborn(g) {
-#if RECORDS || CHILDREN
-#ifndef SPARE_LAST
-	STEP(printf("%d: unlinks the spare name\n", me); unlink_spare());
+/* replaceStale replaces fd by a file of ours. The lock on fd guards the spare name. */
+inline replaceStale(g) {
+#ifdef SPARE_UNGUARDED
+	STEP(printf("%d: unlocks file %d\n", me, fd); unlock(fd));
 #endif
+	createSpare(mypid);
+	if
+	:: r == OK ->
+		STEP(
+			if
+			:: path == fd -> enter_change(); r = OK
+			:: else -> printf("%d: file %d is not the path's any more\n", me, fd); r = AGAIN
+			fi);
+		if
+		:: r == OK ->
+#ifdef SPARE_REMOVED
+			if
+			:: me != LATE -> spare = 0; recorder = 0; leave_window(); r = AGAIN; STEP(unlockAndClose(next))
+			:: STEP(rename_spare(g, 0, mypid))
+			fi
+#else
+			STEP(rename_spare(g, 0, mypid));
 #endif
-	STEP(printf("%d: unlinks the left-over\n", me); unlink_path(g); leave_window());
-#ifdef SPARE_LAST
-	STEP(printf("%d: unlinks the spare name\n", me); unlink_spare());
+#ifdef EXEC_FAILS
+			if
+			:: me != LATE ->	/* Publish fails after the rename: COMMAND cannot be executed */
+				STEP(if :: path == hold -> unlink_path(g) :: else fi; takes_leave(g));
+				STEP(printf("%d: unlinks the spare name\n", me); unlink_spare());
+				STEP(unlockAndClose(hold); said = 0);
+				r = FAILED
+			:: true
+			fi
 #endif
-	publish(g)
+		:: else ->
+			STEP(printf("%d: unlinks the spare name\n", me); unlink_spare());
+			STEP(unlockAndClose(next); leave_window())
+		fi
+	:: else -> leave_window()
+	fi
 }
 
-inline birth(g) {
+/* createSpare makes the file next, which has the spare name. */
+inline createSpare(as) {
+	link_spare(as);
+	if
+	:: r == AGAIN -> STEP(printf("%d: unlinks the spare name\n", me); unlink_spare()); link_spare(as)
+	:: else
+	fi
+}
+
+/* createAnonymous is part of it: nobody can see a file before it has a name. */
+inline link_spare(as) {
+	STEP(
+		if
+		:: spare == 0 ->
+			new_file(next); lock[next] = me; set_ofd(next); text[next] = as; spare = next; recorder = me;
+			printf("%d: links file %d to the spare name\n", me, next); r = OK
+		:: else -> r = AGAIN
+		fi)
+}
+
+inline rename_spare(g, from, named) {
+	MUST(spare == next, nobody_elses);
+#ifdef KNOWN_SPARE
+	if :: spare == 0 -> printf("%d: cannot rename, and gives up\n", me); leave_window(); goto died :: else fi;
+#endif
+	MUST(MAY_GO(g) || from != 0 && holder == from, nobody_elses);
+	printf("%d: renames file %d over file %d\n", me, spare, path);
+	x = path; path = spare; spare = 0; recorder = 0; forget(x); x = 0;
+	takes_leave(from); takes(g, next);
+	if :: from != 0 -> fd = hold :: else fi;
+	hold = next; next = 0; said = named; leave_window()
+}
+
+inline createNew(g) {
 #ifdef INPLACE
 	if
-	:: inplace -> create(g)
-	:: else -> publish(g)
+	:: inplace -> createNamed(g)
+	:: else -> commit(g)
 	fi
 #else
-	publish(g)
+	commit(g)
 #endif
 }
 
-/* publish is unborn, too: nobody can see a file before it has a name. */
-inline publish(g) {
+/* createAnonymous is part of it, too. */
+inline commit(g) {
 	STEP(
 		if
 		:: path == 0 ->
-			new_file(hold); lock[hold] = me; set_mark(hold); path = hold;
+			new_file(hold); lock[hold] = me; set_ofd(hold); path = hold;
 #ifndef TEXT_AFTER_LINK
 			text[hold] = mypid;
 #endif
@@ -431,7 +521,7 @@ inline publish(g) {
 }
 
 #ifdef INPLACE
-inline create(g) {
+inline createNamed(g) {
 	STEP(
 		if
 		:: path == 0 -> new_file(fd); path = fd; foreign[fd] = 1; printf("%d: creates file %d\n", me, fd); r = OK
@@ -442,21 +532,36 @@ inline create(g) {
 	:: else
 	fi;
 	if
-	:: r == OK -> STEP(if :: path != fd -> r = AGAIN :: else -> enter_window() fi)
+	:: r == OK -> STEP(if :: path != fd -> r = AGAIN :: else fi)
 	:: else
 	fi;
 	if
-	:: r == OK -> inPlace(g)
-	:: r == AGAIN && fd != 0 -> STEP(give_back(fd))
+	:: r == OK -> inPlace(g); if :: r == HELD -> r = AGAIN :: else fi
+	:: else
+	fi;
+	if
+	:: r == AGAIN && fd != 0 -> STEP(unlockAndClose(fd))
 	:: else
 	fi
 }
 
 inline inPlace(g) {
-	STEP(
-		foreign[fd] = 1; stale[fd] = 0; text[fd] = mypid; said = mypid;
-		printf("%d: writes into file %d\n", me, fd);
-		hold = fd; fd = 0; takes(g, hold); leave_window(); r = OK)
+#ifdef FCNTL
+	STEP(			/* ofdLock */
+		if
+		:: ofd[fd] != 0 -> printf("%d: file %d has an fcntl lock\n", me, fd); locked = 1; r = HELD
+		:: ofd[fd] == 0 && reads[fd] != 0	/* five times: flock alone decides */
+		:: else -> ofd[fd] = me; takings++
+		fi);
+#endif
+	if
+	:: r == OK ->
+		STEP(
+			foreign[fd] = 1; stale[fd] = 0; text[fd] = mypid; said = mypid;
+			printf("%d: writes into file %d\n", me, fd);
+			hold = fd; fd = 0; takes(g, hold))
+	:: else
+	fi
 }
 #endif
 
@@ -479,8 +584,11 @@ inline release(g) {
 inline remove(g) {
 	STEP(
 		if
-		:: CHECK(hold) -> enter_window(); r = OK
-		:: else -> printf("%d: file %d is not ours any more\n", me, hold); takes_leave(g); r = CHANGED
+		:: CHECK(hold) -> enter_change(); r = OK
+#ifdef WRITER
+		:: NOBODYS(hold) -> printf("%d: the text of file %d is nobody's\n", me, hold); enter_change(); r = OK
+#endif
+		:: !CHECK(hold) -> printf("%d: file %d is not ours any more\n", me, hold); takes_leave(g); r = CHANGED
 		fi);
 #ifdef UNLOCK_FIRST
 	STEP(printf("%d: unlocks file %d\n", me, hold); unlock(hold));
@@ -499,15 +607,15 @@ inline remove(g) {
 #ifdef NO_UNLOCK
 	STEP(printf("%d: closes file %d\n", me, hold); close_fd(hold));
 #else
-	STEP(give_back(hold));
+	STEP(unlockAndClose(hold));
 #endif
 	dropOld()
 }
 
 inline dropOld() {
-	if :: old0 != 0 -> STEP(give_back(old0)) :: else fi;
+	if :: old0 != 0 -> STEP(unlockAndClose(old0)) :: else fi;
 #if KEEP == 2
-	if :: old1 != 0 -> STEP(give_back(old1)) :: else fi
+	if :: old1 != 0 -> STEP(unlockAndClose(old1)) :: else fi
 #endif
 }
 
@@ -518,9 +626,9 @@ inline keep() {
 		:: old0 == 0 -> old0 = fd
 #if KEEP == 2
 		:: old0 != 0 && old1 == 0 -> old1 = fd
-		:: else -> give_back(old0); old0 = old1; old1 = fd
+		:: else -> unlockAndClose(old0); old0 = old1; old1 = fd
 #else
-		:: else -> give_back(old0); old0 = fd
+		:: else -> unlockAndClose(old0); old0 = fd
 #endif
 		fi;
 		fd = 0)
@@ -537,31 +645,22 @@ inline record(as, g, from) {
 #else
 	:: r == OK ->
 #endif
-		link_spare(as);
+		createSpare(as);
 		if
-		:: r == AGAIN -> STEP(printf("%d: unlinks the spare name\n", me); unlink_spare()); link_spare(as)
+		:: r == OK -> STEP(if :: CHECK(hold) -> enter_change(); r = OK :: else -> r = CHANGED fi)
 		:: else
 		fi;
-		STEP(
-			MUST(spare == next, nobody_elses);
-			MUST(MAY_GO(g) || holder == from, nobody_elses);
-			printf("%d: renames file %d over file %d\n", me, next, path);
-			x = path; path = spare; spare = 0; recorder = 0; forget(x); x = 0;
-			takes_leave(from); takes(g, next);
-			fd = hold; hold = next; next = 0; said = as; leave_window());
-		keep()
+		if
+		:: r == OK ->
+			STEP(rename_spare(g, from, as));
+			keep()
+		:: r == CHANGED ->
+			STEP(if :: spare == next -> unlink_spare() :: else fi);
+			STEP(unlockAndClose(next); leave_window())
+		:: else -> leave_window()
+		fi
 	:: else
 	fi
-}
-
-inline link_spare(as) {
-	STEP(
-		if
-		:: spare == 0 ->
-			new_file(next); lock[next] = me; set_mark(next); text[next] = as; spare = next; recorder = me;
-			printf("%d: links file %d to the spare name\n", me, next); r = OK
-		:: else -> r = AGAIN
-		fi)
 }
 #endif
 
@@ -574,7 +673,7 @@ inline renew(g) {
 		STEP(
 			if
 			:: path == 0 ->
-				new_file(next); lock[next] = me; set_mark(next); text[next] = said; path = next;
+				new_file(next); lock[next] = me; set_ofd(next); text[next] = said; path = next;
 				printf("%d: links file %d to the path again\n", me, next);
 				takes(g, next); fd = hold; hold = next; next = 0; r = OK
 			:: else -> printf("%d: the path is taken\n", me)
@@ -595,18 +694,18 @@ inline serve(g) {
 		/* Woken in vain, it goes back to the file that first refused it. */
 		if
 		:: old0 != 0 && first != 0 -> fd = first; first = 0; r = OK
-		:: else -> look()
+		:: else -> open()
 		fi;
 #else
-		look();
+		open();
 #endif
 		if
-		:: r == NOENT -> birth(g)
+		:: r == NOENT -> createNew(g)
 		:: else ->
 			block();
 			if
 			:: r == LEFT ->
-				STEP(give_back(fd));
+				STEP(unlockAndClose(fd));
 #ifndef NO_DROP
 				dropOld();
 #endif
@@ -618,7 +717,7 @@ inline serve(g) {
 		:: r == HELD ->
 			STEP(unlock(fd));
 #ifdef FCNTL
-			if :: marked -> waitMark() :: else fi;
+			if :: locked -> waitOFD() :: else fi;
 #endif
 			STEP(close_other(fd))		/* waitStranger returns after ten seconds */
 		:: else ->
@@ -644,9 +743,9 @@ inline block() {
 }
 
 #ifdef FCNTL
-inline waitMark() {
-	STEP(mark[fd] == 0 -> mark[fd] = me);
-	STEP(mark[fd] = 0)
+inline waitOFD() {
+	STEP(ofd[fd] == 0 -> reading = 1; reads[fd]++);
+	STEP(reading = 0; reads[fd]--)
 }
 #endif
 
@@ -762,17 +861,22 @@ inline holds() {
 }
 
 #if CHILDREN
-/* File.Inherit, and the start of the child */
+/*
+ * File.Inherit, and the start of the child. COMMAND inherits SHARED, too, which has
+ * the flock, but never its parent's other description, which has the OFD lock.
+ */
 inline fork() {
 	forks--; total++;
 	if
 	:: !sharing -> sharing = 1; inherited = hold; sharers = 1; lock[hold] = SHARED
 	:: else
 	fi;
+#ifndef COMMAND
 	if
 	:: !hand -> hand = 1; deed = UNCLAIMED; deedpid = said
 	:: else
 	fi;
+#endif
 	sharers++;
 	printf("%d: hands down file %d\n", me, hold);
 	run child(CHILD + CHILDREN - 1 - forks)
@@ -821,9 +925,9 @@ inline start() {
 
 /* Whether anybody has the file, or took it during this attempt. */
 #ifdef FCNTL
-#define SOMEBODY (fcntled != 0 || path != 0 && mark[path] != 0 && REAL_MARK(path))
+#define SOMEBODY (fcntled != 0 || path != 0 && ofd[path] != 0)
 #define watch_others() atomic { seen = SOMEBODY; before = takings }
-#define refused_justly() MUST(!marked || seen || takings != before || SOMEBODY, honest_refusal)
+#define refused_justly() MUST(!locked || seen || takings != before || SOMEBODY, honest_refusal)
 #else
 #define watch_others() skip
 #define refused_justly() skip
@@ -877,7 +981,7 @@ begin:
 died:
 	cleanup();
 	atomic {
-		alive[mypid] = 0; hand = 0; said = 0; marked = 0; as = 0;
+		alive[mypid] = 0; hand = 0; said = 0; locked = 0; as = 0;
 		if
 		:: rounds > 0 -> start(); goto begin
 		:: else
@@ -890,6 +994,7 @@ proctype child(byte me) {
 	LOCALS;
 	atomic { mortal = 1; sharing = 1; hold = inherited; mypid = CHILDPID(me); alive[mypid] = 1 };
 	if
+#ifndef COMMAND
 	:: true ->
 		take_baton();
 		claim(me);
@@ -898,6 +1003,7 @@ proctype child(byte me) {
 		:: r == CHANGED -> STEP(close_fd(hold)); STEP(drop_baton())
 		:: else -> STEP(drop_baton())
 		fi
+#endif
 	:: true		/* it never adopts */
 	fi;
 	if
@@ -1001,7 +1107,7 @@ proctype server(byte me, q) {
 	byte w;
 	mypid = CHILDPID(CHILD);
 	do
-	::	look();
+	::	open();
 		if
 		:: r == OK ->
 			atomic {	/* blocks */
@@ -1024,11 +1130,11 @@ proctype server(byte me, q) {
 		if
 		:: w == 0 ->
 #ifndef NO_DROP
-			if :: fd != 0 -> STEP(give_back(fd)) :: else fi;
+			if :: fd != 0 -> STEP(unlockAndClose(fd)) :: else fi;
 #endif
 			dropOld(); break
 		:: w != 0 && r == OK -> settle(WAITER(w))
-		:: else -> birth(WAITER(w))
+		:: else -> createNew(WAITER(w))
 		fi;
 		if
 		:: r == HELD -> atomic { back(q, w) }; STEP(unlock(fd)); STEP(close_other(fd))
@@ -1114,7 +1220,11 @@ end:	do
 #endif
 
 #ifdef FCNTL
-/* A program that locks with fcntl(2). */
+/*
+ * A program that locks the whole file with fcntl(2), for writing, and then it is
+ * that program's; or only for reading, which is to disturb nobody.
+ */
+#define COMMANDS(f) (CHILDREN && path == (f) && lock[f] == SHARED)
 proctype fcntl_locker() {
 	byte fd, x;
 	if
@@ -1122,10 +1232,23 @@ proctype fcntl_locker() {
 	:: goto gone
 	fi;
 	if
-	:: atomic { mark[fd] == 0 -> mark[fd] = STRANGER; fcntled = fd; takings++ }
-	:: mark[fd] != 0
+	:: atomic {
+		ofd[fd] == 0 && reads[fd] == 0 && !OFD_INHERITED(fd) && NO_WINDOW ->
+			MUST(!(holder != 0 && file == fd && BORN(fd)) && !COMMANDS(fd), one_holder);
+			ofd[fd] = STRANGER; fcntled = fd; takings++ };
+		atomic { ofd[fd] = 0; fcntled = 0 }
+#ifdef KNOWN_WAIT
+	:: atomic { ofd[fd] == 0 && reads[fd] != 0 -> MUST(SOMEBODY, honest_refusal) }
+#else
+	:: atomic { ofd[fd] == 0 -> reads[fd]++ };
+		atomic { reads[fd]-- }
+#endif
+	:: true
+#ifdef FCNTL_WAITS
+	:: true -> ofd[fd] == 0 && reads[fd] == 0 && !OFD_INHERITED(fd)	/* F_SETLKW */
+#endif
 	fi;
-	atomic { if :: mark[fd] == STRANGER -> mark[fd] = 0 :: else fi; fcntled = 0; refs[fd]--; forget(fd); fd = 0 }
+	atomic { refs[fd]--; forget(fd); fd = 0 }
 gone:	ended++
 }
 #endif
@@ -1135,7 +1258,7 @@ gone:	ended++
 proctype cleaner(byte me) {
 	LOCALS;
 	mortal = 1;
-	look();
+	open();
 	if
 	:: r == OK ->
 		STEP(if :: lock[fd] == 0 -> lock[fd] = me :: else -> close_other(fd); r = HELD fi);
@@ -1148,7 +1271,7 @@ proctype cleaner(byte me) {
 			STEP(
 				if
 #ifdef FCNTL
-				:: mark[fd] != 0 -> leave_window(); r = HELD
+				:: OFD_LOCKED(fd) -> leave_window(); r = HELD
 #endif
 				:: RUNNING(fd) -> leave_window(); r = HELD
 				:: else
@@ -1156,10 +1279,14 @@ proctype cleaner(byte me) {
 		:: else
 		fi;
 		if
+		:: r == OK -> STEP(if :: path == fd -> enter_change() :: else -> leave_window(); r = HELD fi)
+		:: else
+		fi;
+		if
 		:: r == OK -> STEP(unlink_spare()); STEP(printf("%d: cleans\n", me); unlink_path(me); leave_window())
 		:: else
 		fi;
-		if :: fd != 0 -> STEP(give_back(fd)) :: else fi
+		if :: fd != 0 -> STEP(unlockAndClose(fd)) :: else fi
 	:: else
 	fi;
 	goto over;
@@ -1205,6 +1332,9 @@ init {
 #endif
 #ifdef FCNTL
 		total++; run fcntl_locker();
+#ifdef KNOWN_WAIT
+		total++; run fcntl_locker();
+#endif
 #endif
 #ifdef CLEANER
 		total++; run cleaner(CLEANER_ID);

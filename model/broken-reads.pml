@@ -1,0 +1,7 @@
+/* Breaks honest_refusal: where a read lock of fcntl counts as somebody's, whoever
+ * may read the file, and each that waits, keeps starts out. */
+#define READS_COUNT
+#define FCNTL
+#define USERS 1
+#define ONLY P_honest_refusal
+#include "acquire.pml"

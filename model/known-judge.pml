@@ -1,0 +1,6 @@
+/* Breaks nobody_elses: the code as it is. See README.md, "Flaws that are known". */
+#define SHORT_WINDOW
+#define WRITER
+#define USERS 1
+#define ONLY P_nobody_elses
+#include "acquire.pml"

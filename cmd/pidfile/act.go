@@ -153,7 +153,7 @@ func refusal(path string, err error) outcome {
 
 // programFlag defines --program.
 func programFlag(c *cobra.Command, program *string) {
-	c.Flags().StringVar(program, "program", "", "act on a process of the executable `NAME|PATH` only; then the way to PIDFILE need not be trusted")
+	c.Flags().StringVar(program, "program", "", "signal only this executable (`NAME|PATH`), wherever PIDFILE lies")
 }
 
 // aboutTrust is the part of a help text on whom stop, signal and reload act.

@@ -211,7 +211,7 @@ func TestSwappedDirectory(t *testing.T) {
 		}
 	}()
 	codes := map[int]int{}
-	for range rounds(40, 400) {
+	for range rounds(400, 40) {
 		for _, args := range [][]string{{"run", "-q", filepath.Join(d, "x.pid"), "true"}, {"clean", filepath.Join(d, "x.pid")}} {
 			_, code := output(t, args...)
 			codes[code]++
@@ -357,7 +357,7 @@ func TestCleanFollowsNoLink(t *testing.T) {
 		}
 	}()
 	cleaned := 0
-	for range rounds(400, 4000) {
+	for range rounds(4000, 400) {
 		for _, dir := range []string{d, link} { // one of them is the directory
 			_ = os.WriteFile(filepath.Join(dir, "y.pid"), fmt.Appendln(nil, deadestPID), 0o644)
 		}

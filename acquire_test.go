@@ -798,7 +798,7 @@ func TestAcquireContextAlreadyDone(t *testing.T) {
 	write(t, path, "1\n")
 	_, err = pidfile.AcquireContext(ctx, path)
 	if !errors.Is(err, context.Canceled) || errors.Is(err, pidfile.ErrAlreadyRunning) {
-		t.Errorf("the path has a left-over: %v", err)
+		t.Errorf("the path has a stale file: %v", err)
 	}
 	must(t, os.Remove(path))
 	h := start(t, "acquire", path).says("ok")

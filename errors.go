@@ -34,7 +34,7 @@ var (
 
 	// ErrNotInherited: no process has handed the PID file to this one, so there
 	// is nothing to adopt. See File.Inherit.
-	ErrNotInherited = lock.ErrNotHanded
+	ErrNotInherited = lock.ErrNotInherited
 )
 
 type untrusted struct{}

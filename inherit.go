@@ -74,7 +74,7 @@ func (f *File) inherit(cmd *exec.Cmd) error {
 	if f.released {
 		return f.closed("inherit")
 	}
-	held, baton, err := f.hold.Inherit()
+	held, handoffLock, err := f.hold.Inherit()
 	if err != nil {
 		return err
 	}
@@ -82,8 +82,8 @@ func (f *File) inherit(cmd *exec.Cmd) error {
 		cmd.Env = slices.DeleteFunc(cmd.Environ(), isInherited) // meant for us
 	}
 	n := 3 + len(cmd.ExtraFiles)
-	cmd.ExtraFiles = append(slices.Clip(cmd.ExtraFiles), held, baton)
-	cmd.Env = appendPair(cmd.Env, lock.Pair{Lock: n, Baton: n + 1})
+	cmd.ExtraFiles = append(slices.Clip(cmd.ExtraFiles), held, handoffLock)
+	cmd.Env = appendPair(cmd.Env, lock.Pair{Lock: n, Handoff: n + 1})
 	f.handed = true
 	if f.watch != nil {
 		f.watch.look() // at once, not when it is settled: something will happen
@@ -102,7 +102,7 @@ func appendPair(env []string, p lock.Pair) []string {
 			pairs, _ = parsePairs(entry[len(inherited)+1:]) // garbage is replaced
 		}
 	}
-	pairs = slices.DeleteFunc(pairs, func(q lock.Pair) bool { return max(q.Lock, q.Baton) >= p.Lock })
+	pairs = slices.DeleteFunc(pairs, func(q lock.Pair) bool { return max(q.Lock, q.Handoff) >= p.Lock })
 	env = slices.DeleteFunc(slices.Clone(env), isInherited)
 	return append(env, inherited+"="+formatPairs(append(pairs, p)))
 }
@@ -110,7 +110,7 @@ func appendPair(env []string, p lock.Pair) []string {
 func formatPairs(pairs []lock.Pair) string {
 	words := make([]string, len(pairs))
 	for i, p := range pairs {
-		words[i] = fmt.Sprintf("%d:%d", p.Lock, p.Baton)
+		words[i] = fmt.Sprintf("%d:%d", p.Lock, p.Handoff)
 	}
 	return strings.Join(words, " ")
 }
@@ -125,8 +125,8 @@ func parsePairs(value string) ([]lock.Pair, error) {
 		a, b, _ := strings.Cut(word, ":")
 		p := lock.Pair{}
 		p.Lock, _ = strconv.Atoi(a)
-		p.Baton, _ = strconv.Atoi(b)
-		if min(p.Lock, p.Baton) < 3 || max(p.Lock, p.Baton) > maxFD || p.Lock == p.Baton {
+		p.Handoff, _ = strconv.Atoi(b)
+		if min(p.Lock, p.Handoff) < 3 || max(p.Lock, p.Handoff) > maxFD || p.Lock == p.Handoff {
 			return nil, fmt.Errorf("malformed %s", inherited)
 		}
 		pairs = append(pairs, p)
@@ -194,7 +194,7 @@ func Adopt(path string) (*File, error) {
 	switch err {
 	case nil, lock.ErrChanged: // the descriptors are used up
 		setPairs(slices.Delete(pairs, i, i+1))
-	case lock.ErrNotHanded:
+	case lock.ErrNotInherited:
 		err = &fs.PathError{Op: "adopt", Path: f.path, Err: ErrNotInherited}
 	}
 	if err != nil {

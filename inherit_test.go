@@ -534,13 +534,13 @@ func TestAdoptSomethingElse(t *testing.T) {
 	deed := func(dev, ino uint64, pid int, path string) string {
 		return fmt.Sprintf("U pidfile %d %d %07d %s", dev, ino, pid, path)
 	}
-	adopt := func(lock, baton int) error {
+	adopt := func(lock, handoffLock int) error {
 		t.Helper()
-		t.Setenv(inheritedEnv, fmt.Sprintf("%d:%d", lock, baton))
+		t.Setenv(inheritedEnv, fmt.Sprintf("%d:%d", lock, handoffLock))
 		before := openFiles(t)
 		f, err := pidfile.Adopt(path)
 		if f != nil {
-			t.Errorf("adopted %d:%d", lock, baton)
+			t.Errorf("adopted %d:%d", lock, handoffLock)
 		}
 		if after := openFiles(t); after != before && errors.Is(err, pidfile.ErrNotInherited) {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)

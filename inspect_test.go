@@ -98,7 +98,7 @@ var starters = []starter{
 		}
 		return err
 	}},
-	{"Acquire of a left-over", 1_000, func(path string) error {
+	{"Acquire of a stale file", 1_000, func(path string) error {
 		if err := os.WriteFile(path, []byte("4194304\n"), 0o644); err != nil {
 			return err
 		}
@@ -422,7 +422,7 @@ func TestInspectSeesLockAmongMany(t *testing.T) {
 }
 
 // Where only the table tells of a lock, and others come and go faster than it can
-// be read, it is not called a left-over for that. The table is about as long as the
+// be read, it is not called a stale file for that. The table is about as long as the
 // part that the kernel gives at once, which makes it look whole when it is not.
 func TestInspectSeesBareLockAmongMany(t *testing.T) {
 	path := tempPath(t)

@@ -55,7 +55,7 @@ func TestLeaks(t *testing.T) {
 			must(t, f.Release())
 		})
 	})
-	t.Run("left-overs", func(t *testing.T) {
+	t.Run("stale files", func(t *testing.T) {
 		leakless(t, func() {
 			for range 500 {
 				write(t, path, "4194304\n")

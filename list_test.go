@@ -208,7 +208,7 @@ func TestListDefault(t *testing.T) {
 	}
 }
 
-// What a running file costs more than a left-over.
+// What a running file costs more than a stale file.
 func TestListCost(t *testing.T) {
 	dirs := map[string]string{"stale": t.TempDir(), "unlocked": t.TempDir(), "held": t.TempDir(), "inherited": t.TempDir(), "flock(1)": t.TempDir()}
 	const n, few = 100, 10
@@ -259,7 +259,7 @@ func TestListCost(t *testing.T) {
 	stale := cost("stale", 20)
 	for name, times := range map[string]int{"unlocked": 20, "held": 20, "inherited": 20, "flock(1)": 1} {
 		more := cost(name, times) - stale
-		t.Logf("%s: %v more a file than a left-over, which costs %v", name, more, stale)
+		t.Logf("%s: %v more a file than a stale file, which costs %v", name, more, stale)
 		// flock(1)'s, which names nobody, and has ended, takes a look through all
 		// of /proc for all of them.
 		if limit := 500 * time.Microsecond; more > limit && name != "flock(1)" && !raceEnabled() {
@@ -288,10 +288,10 @@ func quickCat(t *testing.T, inherits *os.File) *exec.Cmd {
 	return cmd
 }
 
-// A storm of starts on one path, where left-overs appear whenever it is free,
+// A storm of starts on one path, where stale files appear whenever it is free,
 // and somebody who cleans up.
 type cleanStorm struct {
-	path, left string // left is where left-overs are made
+	path, left string // left is where stale files are made
 	stop       atomic.Bool
 	starts     atomic.Int64
 	taken      atomic.Int64 // held files that were removed
@@ -340,7 +340,7 @@ func (s *cleanStorm) starter(t *testing.T) {
 	}
 }
 
-// leaver makes a left-over whenever the path is free.
+// leaver makes a stale file whenever the path is free.
 func (s *cleanStorm) leaver(t *testing.T) {
 	for !s.stop.Load() {
 		if err := os.WriteFile(s.left, []byte("4194304\n"), 0o644); err != nil {

@@ -73,7 +73,7 @@ func Do(ctx context.Context, path string, fn func(context.Context) error) error 
 // program: the same argv[0] or the same executable. This is how python-pidfile
 // and programs like it are respected. Everything else in the file (a dead PID,
 // another program's, ours, garbage, a PID of which /proc tells us nothing, as
-// with hidepid or in a chroot without it) is a left-over, and is replaced.
+// with hidepid or in a chroot without it) is a stale file, and is replaced.
 //
 // Other errors are *fs.PathError: a missing directory, no permission, a full
 // disk, a file system without locks, or a path that names no regular file
@@ -81,7 +81,7 @@ func Do(ctx context.Context, path string, fn func(context.Context) error) error 
 //
 // Acquire does not wait for a holder. When the file is locked by somebody who
 // left no mark of this package, it looks again for up to 50 ms (500 ms if the file
-// names a dead process), since that may be a start that just clears a left-over. It
+// names a dead process), since that may be a start that just clears a stale file. It
 // may be called by any goroutine.
 //
 // The lock ends with Release or with the process. A File that its owner forgot
@@ -313,7 +313,7 @@ func (f *File) Restore() error {
 // removed, replaced or overwritten, is left as it is, which is no error.
 //
 // Where the directory may not be changed, the file is emptied instead. If that
-// fails too the error says so; the file is unlocked even then, and a left-over.
+// fails too the error says so; the file is unlocked even then, and a stale file.
 // A second call returns an error that matches fs.ErrClosed. It does not block.
 func (f *File) Release() error {
 	f.mu.Lock()

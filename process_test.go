@@ -450,7 +450,7 @@ func TestWaitStart(t *testing.T) {
 		locked bool
 	}{
 		{"a holder", withMode("acquire"), false, true},
-		{"a holder in a left-over's place", withMode("acquire"), true, true},
+		{"a holder in a stale file's place", withMode("acquire"), true, true},
 		{"an unlocked holder", withMode("python"), false, false},
 		{"flock(1)", flocker, false, true},
 		{"flock(1) on an existing file", flocker, true, true},

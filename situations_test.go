@@ -421,18 +421,18 @@ func TestNoPermission(t *testing.T) {
 	if after := tree(t, dir); after != before {
 		t.Errorf("before:\n%safter:\n%s", before, after)
 	}
-	t.Run("left-over of root", func(t *testing.T) {
+	t.Run("stale file of root", func(t *testing.T) {
 		write(t, path, "4194304\n")
 		before := tree(t, dir)
 		h := start(t, "acquire", path, as(t, nobody))
-		if !strings.Contains(h.said, path) || !strings.Contains(h.said, "permission denied") || !strings.Contains(h.said, "left-over") {
+		if !strings.Contains(h.said, path) || !strings.Contains(h.said, "permission denied") || !strings.Contains(h.said, "stale") {
 			t.Errorf("root's: %s", h.said)
 		}
 		if after := tree(t, dir); after != before {
 			t.Errorf("before:\n%safter:\n%s", before, after)
 		}
 	})
-	t.Run("left-over that we may not read", func(t *testing.T) {
+	t.Run("stale file that we may not read", func(t *testing.T) {
 		must(t, os.Chmod(path, 0o600))
 		h := start(t, "acquire", path, as(t, nobody))
 		if !strings.Contains(h.said, path) || !strings.Contains(h.said, "permission denied") {

@@ -22,7 +22,7 @@ type State int
 const (
 	Absent  State = iota // there is no file
 	Running              // its holder lives, or something holds its lock
-	Stale                // it is a left-over: the next start replaces it
+	Stale                // it is a stale file: the next start replaces it
 	Unknown              // it cannot be told; never rounded to Stale
 )
 
@@ -89,7 +89,7 @@ type ProcessInfo struct {
 // and the error says why; where something can be seen, but not enough, the state
 // is Unknown, the evidence says why, and the error is nil.
 //
-// A start that just clears a left-over holds the lock for a moment; Inspect
+// A start that just clears a stale file holds the lock for a moment; Inspect
 // looks again for up to 10 ms before it calls such a lock Running. It does the same
 // before it calls a file Stale where locks come and go faster than the kernel's
 // table of them can be read. Otherwise it does not block. It may be called by any goroutine.
@@ -549,7 +549,7 @@ func (j *judgement) judgeUnlocked() {
 }
 
 // judgeMinus judges a file that has a PID behind a minus sign: a start replaces
-// it, but it is no left-over while its writer lives.
+// it, but it is no stale file while its writer lives.
 func (j *judgement) judgeMinus() {
 	i, err := proc.Lookup(j.view.Minus)
 	switch {

@@ -689,7 +689,7 @@ func truths() []truth {
 			must(t, os.Rename(path+".new", path))
 			return scene{path: path, alive: []int{h.pid()}}
 		}, state: stale, find: notRunning, clean: ok, start: ok},
-		{name: "hard link to a left-over", scene: func(t *testing.T) scene {
+		{name: "hard link to a stale file", scene: func(t *testing.T) scene {
 			s := leftOver("4194304\n")(t)
 			must(t, os.Link(s.path, s.path+"2"))
 			return s
@@ -773,7 +773,7 @@ func truths() []truth {
 			return scene{path: path, holder: h.pid()}
 		}, state: running, locked: true, who: true, find: ok, clean: isRunning, start: isRunning,
 			says: []string{provenByLock}},
-		{name: "a shared lock on a left-over", scene: func(t *testing.T) scene {
+		{name: "a shared lock on a stale file", scene: func(t *testing.T) scene {
 			path := tempPath(t)
 			write(t, path, "4194304\n")
 			testproc.Tool(t, "flock")
@@ -970,7 +970,7 @@ func truths() []truth {
 			must(t, os.Chmod(filepath.Dir(path), 0o700))
 			return scene{path: path, eye: viewer(t, path, nobody)}
 		}, state: unknown, error: "EACCES", find: unproven, clean: "EACCES", start: "EACCES"},
-		{name: "a left-over of root's, seen by a user", scene: func(t *testing.T) scene {
+		{name: "a stale file of root's, seen by a user", scene: func(t *testing.T) scene {
 			path := public(t)
 			write(t, path, "4194304\n")
 			return scene{path: path, eye: viewer(t, path, nobody)}

@@ -497,7 +497,7 @@ func TestWaitRunning(t *testing.T) {
 		w.stop(t)
 	})
 	// A lock on a file that is there already is no event: it is seen nonetheless.
-	t.Run("left-over", func(t *testing.T) {
+	t.Run("stale file", func(t *testing.T) {
 		needs(t, "flock")
 		path := filepath.Join(dir, "b.pid")
 		writeFile(t, path, fmt.Sprintln(deadPID(t)))

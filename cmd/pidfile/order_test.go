@@ -101,9 +101,9 @@ func (f *family) asserts(t *testing.T, after string) (state string) {
 			t.Errorf("stop exits %d, want 4; the child lives: %v", code, alive(f.child))
 		}
 	case err == nil:
-		state = "a left-over"
+		state = "a stale file"
 		if statusCode != 1 || locked || code != 8 {
-			wrong("a left-over")
+			wrong("a stale file")
 		}
 		noFile(t, f.path)
 	default:

@@ -210,7 +210,7 @@ func (r *runner) notReplaced(o outcome) error {
 // it is not COMMAND.
 func (r *runner) takeOver(pid int) {
 	if pid != r.told && !r.quiet {
-		note("taking over %s, a left-over: %s is alive, but not COMMAND, or started later", r.path, processName(pid))
+		note("taking over %s, which is stale: %s is alive, but not COMMAND, or started later", r.path, processName(pid))
 		r.told = pid
 	}
 }

@@ -34,39 +34,39 @@ func (h *Hold) Acquire(o *Options) (Refusal, error) {
 // retryAttempt attempts until an outcome is certain, or its time is over.
 func (h *Hold) retryAttempt(r refusal, o *Options) (refusal, error) {
 	start, pause, last, err := time.Now(), 20*time.Microsecond, r, error(nil)
-	doubted := start
+	retryingSince := start
 	for {
 		if r, err = h.attempt(o); !again(r, err) {
 			return r, err
 		}
 		if err == errAgain {
-			doubted = time.Now() // another file: its holder gets the whole doubt
+			retryingSince = time.Now() // another file: its holder gets the whole retryFor
 		} else {
 			last = r
-			limit := doubt
+			limit := retryFor
 			if r.PID != 0 && unix.Kill(r.PID, 0) == unix.ESRCH {
-				limit = deadDoubt
+				limit = retryForDead
 			}
-			if time.Since(doubted) > limit {
+			if time.Since(retryingSince) > limit {
 				return last, nil
 			}
 			time.Sleep(pause)
 			pause = min(2*pause, 5*time.Millisecond)
 		}
-		if time.Since(start) > hurry {
+		if time.Since(start) > maxAttempt {
 			last.Held, last.Locked = true, true // somebody else's all the time
 			return last, nil
 		}
 	}
 }
 
-// A refusal inside an attempt may be doubtful: only a moment's.
+// A refusal inside an attempt may be transient: only a moment's.
 type refusal struct {
 	Refusal
-	doubtful bool
+	transient bool
 }
 
-func again(r refusal, err error) bool { return err == errAgain || err == nil && r.doubtful }
+func again(r refusal, err error) bool { return err == errAgain || err == nil && r.transient }
 
 // attempt goes once through the protocol.
 func (h *Hold) attempt(o *Options) (refusal, error) {
@@ -160,32 +160,32 @@ func (h *Hold) regular(mode uint32) error {
 	case unix.S_IFSOCK:
 		what = "is a socket, not a regular file"
 	}
-	return h.pathError("open", &because{errno, what})
+	return h.pathError("open", &errnoHint{errno, what})
 }
 
 // lockError explains why flock failed for another reason than a holder.
 func (h *Hold) lockError(err error) error {
 	switch err {
 	case unix.ENOLCK, unix.EOPNOTSUPP, unix.ENOSYS, unix.EINVAL:
-		err = &because{err.(syscall.Errno), "this file system gives no locks: use another directory"}
+		err = &errnoHint{err.(syscall.Errno), "this file system gives no locks: use another directory"}
 	}
 	return h.pathError("flock", err)
 }
 
 // refused says who keeps fd's file locked. Only a holder of ours, or who inherited
-// its lock, has an OFD lock, so without one the refusal is doubtful: a stranger's
-// lock, or somebody who clears a left-over or only looks.
+// its lock, has an OFD lock, so without one the refusal is transient: a stranger's
+// lock, or somebody who clears a stale file or only looks.
 func refused(fd int) refusal {
 	pid, _ := readPID(fd)
 	held, owner, err := ofdLocked(fd)
 	if pid == 0 {
 		pid = owner
 	}
-	doubtful := !held && !ofdInherited(fd)
+	transient := !held && !ofdInherited(fd)
 	if err != nil && pid != 0 {
-		doubtful = unix.Kill(pid, 0) == unix.ESRCH // the next best
+		transient = unix.Kill(pid, 0) == unix.ESRCH // the next best
 	}
-	return refusal{Refusal{Held: true, PID: pid, Locked: true}, doubtful}
+	return refusal{Refusal{Held: true, PID: pid, Locked: true}, transient}
 }
 
 // readPID returns the PID in fd's text, 0 if there is none.
@@ -210,7 +210,7 @@ func (h *Hold) settle(fd int, o *Options) (refusal, error) {
 	if err != nil {
 		return refusal{}, h.pathError("fstat", err)
 	}
-	if err := h.names(mine.id); err != nil {
+	if err := h.verifyPath(mine.id); err != nil {
 		return refusal{}, err
 	}
 	pid, err := readPID(fd)
@@ -279,7 +279,7 @@ func allNUL(fd int, size int64) bool {
 	return err == nil && len(bytes.Trim(buf[:n], "\x00")) == 0
 }
 
-// replace takes the place of the left-over fd, whose lock we hold: so nobody
+// replace takes the place of the stale file fd, whose lock we hold: so nobody
 // else who looks at locks can remove it.
 func (h *Hold) replace(fd int, old meta, o *Options) error {
 	err := h.replaceStale(old, o)
@@ -294,14 +294,14 @@ func (h *Hold) replace(fd int, old meta, o *Options) error {
 	}
 	switch {
 	case denied(err) || err == unix.ETXTBSY:
-		return h.pathError("open", &because{unix.EACCES, "the file is a left-over that we may neither write nor remove: its owner or root can"})
+		return h.pathError("open", &errnoHint{unix.EACCES, "the file is stale, and one that we may neither write nor remove: its owner or root can"})
 	case err == unix.ENOENT || err == unix.ELOOP:
 		return errAgain
 	case err != nil:
 		return h.pathError("open", err)
 	}
 	if old.links != 1 {
-		err = h.pathError("open", &because{unix.EMLINK, "the file is a left-over with other names (hard links), whose text it is too: remove this name"})
+		err = h.pathError("open", &errnoHint{unix.EMLINK, "the file is stale, but with other names (hard links), whose text it is too: remove this name"})
 	} else if err = h.opens(w, old.id); err == nil {
 		err = h.inPlace(w, fd, old, o)
 	}
@@ -326,13 +326,13 @@ func (h *Hold) opens(w int, id ID) error {
 	if st.id != id {
 		return errAgain
 	}
-	return h.names(id)
+	return h.verifyPath(id)
 }
 
-// names reports errAgain if the path does not name the file id now. To tell who
+// verifyPath reports errAgain if the path does not name the file id now. To tell who
 // a process is takes a while, in which a hand may have removed the file and
 // somebody have started: so this comes directly before what cannot be undone.
-func (h *Hold) names(id ID) error {
+func (h *Hold) verifyPath(id ID) error {
 	there, err := h.file.stat()
 	switch {
 	case err == unix.ENOENT || err == nil && there.id != id && !broken("compare"):
@@ -343,8 +343,8 @@ func (h *Hold) names(id ID) error {
 	return nil
 }
 
-// replaceStale renames a file of ours over the left-over. Until then all can
-// fail, and the left-over stays as it was. errNoAnonymous: it cannot be done here.
+// replaceStale renames a file of ours over the stale file. Until then all can
+// fail, and the stale file stays as it was. errNoAnonymous: it cannot be done here.
 func (h *Hold) replaceStale(old meta, o *Options) error {
 	a, err := h.createAnonymous(o)
 	if err != nil {
@@ -363,7 +363,7 @@ func (h *Hold) replaceStale(old meta, o *Options) error {
 		}
 	}
 	if err == nil {
-		if err = h.names(old.id); err == nil {
+		if err = h.verifyPath(old.id); err == nil {
 			return h.commit(a, Pending{spare: spare, rename: true, OldSize: int64(h.n)}, o)
 		}
 		unlinkIf(&spare, a.id)
@@ -379,7 +379,7 @@ func (h *Hold) replaceStale(old meta, o *Options) error {
 }
 
 // full reports whether err says that there is no room for another file: the
-// left-over has its room already.
+// stale file has its room already.
 func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // denied reports whether err says that we may not change the directory.
@@ -477,9 +477,9 @@ func (h *Hold) createError(err error) error {
 	case errNoAnonymous:
 		return err
 	case unix.ENOENT:
-		err = &because{unix.ENOENT, "the directory does not exist: create it first"}
+		err = &errnoHint{unix.ENOENT, "the directory does not exist: create it first"}
 	case unix.ENOTDIR:
-		err = &because{unix.ENOTDIR, "its parent is not a directory"}
+		err = &errnoHint{unix.ENOTDIR, "its parent is not a directory"}
 	}
 	return h.pathError("create", err)
 }
@@ -490,7 +490,7 @@ func (h *Hold) commit(a *anonymous, p Pending, o *Options) error {
 	p.FD, p.LockFD, p.ReadOnly, p.file = a.fd, a.locked(), a.ro >= 0, h.file
 	err := h.write(p, o)
 	if err == nil {
-		h.fd, h.ro, h.id, h.born, h.mode = a.fd, a.ro, a.id, true, o.Mode
+		h.fd, h.ro, h.id, h.created, h.mode = a.fd, a.ro, a.id, true, o.Mode
 		return nil
 	}
 	// The spare name goes first: it is guarded by the lock of the path's file, be
@@ -691,7 +691,7 @@ func (h *Hold) inPlace(fd, locked int, old meta, o *Options) error {
 		ofdUnlock(fd)
 		return h.wrapErrno("write", err)
 	}
-	h.fd, h.ro, h.id, h.born, h.mode = fd, ro, old.id, false, o.Mode
+	h.fd, h.ro, h.id, h.created, h.mode = fd, ro, old.id, false, o.Mode
 	return nil
 }
 
@@ -726,8 +726,8 @@ func (h *Hold) locked() int {
 // Release removes the file if it is still ours and unlocks it. It unlocks
 // whatever fails: after Release the file is nobody's.
 func (h *Hold) Release() error {
-	if h.hand != nil {
-		defer h.hand.close()
+	if h.handoff != nil {
+		defer h.handoff.close()
 		if done, err := h.part(); done {
 			return err
 		}
@@ -740,7 +740,7 @@ func (h *Hold) Release() error {
 			err = h.pathError("unlock", e)
 		}
 	}
-	if h.hand != nil { // commands and children share the other lock too
+	if h.handoff != nil { // commands and children share the other lock too
 		ofdUnlock(h.fd)
 	}
 	h.closeAll()
@@ -755,7 +755,7 @@ func (h *Hold) closeAll() {
 	closeFD(h.fd)
 	h.fd, h.ro = -1, -1
 	h.file.unpin()
-	h.dropOld()
+	h.releaseRetained()
 }
 
 // remove takes the file away, or empties it where the directory is not ours
@@ -813,18 +813,18 @@ func (h *Hold) Abandon() {
 	h.closeAll()
 }
 
-func (h *Hold) dropOld() {
-	for _, fd := range h.old {
+func (h *Hold) releaseRetained() {
+	for _, fd := range h.retained {
 		unlockAndClose(fd)
 	}
-	h.old = nil
+	h.retained = nil
 }
 
 // Record replaces the text by another PID. A write in place can be seen half
 // done (a reader that copies while we copy), so a second file is born locked
 // under a spare name and renamed over the first while both are locked. A crash
 // between the two leaves the spare name behind, which whoever clears the
-// left-over PID file removes too. A file taken in place is written in place.
+// stale file PID file removes too. A file taken in place is written in place.
 func (h *Hold) Record(pid int) error {
 	return h.guarded("record", func() error { return h.record(pid) })
 }
@@ -834,7 +834,7 @@ func (h *Hold) record(pid int) error {
 		return err
 	}
 	next := Hold{fd: -1, ro: -1}
-	if !h.born {
+	if !h.created {
 		next.setText(pid)
 		p := Pending{FD: h.fd, file: h.file, OldSize: int64(h.n)}
 		if err := p.finish(next.text[:next.n]); err != nil {
@@ -875,7 +875,7 @@ func (h *Hold) record(pid int) error {
 // verify reports ErrChanged if our directory's entry is not the file that we hold,
 // which the path may lead to by another way.
 func (h *Hold) verify() error {
-	err := h.names(h.id)
+	err := h.verifyPath(h.id)
 	if err == errAgain {
 		err = ErrChanged
 	}
@@ -907,11 +907,11 @@ func (h *Hold) createSpare(o *Options) error {
 // supersede makes next's file ours. Who queues on the one that we had sleeps on
 // until we are done.
 func (h *Hold) supersede(next *Hold) {
-	h.keep(h.locked())
+	h.retain(h.locked())
 	if h.ro >= 0 {
 		closeFD(h.fd)
 	}
-	h.fd, h.ro, h.id, h.born = next.fd, next.ro, next.id, next.born
+	h.fd, h.ro, h.id, h.created = next.fd, next.ro, next.id, next.created
 }
 
 // ownAs gives the file to the user and the group of fd's, as far as we may: a
@@ -984,13 +984,13 @@ func (h *Hold) emptied() (bool, error) {
 	return there.id == h.id, nil
 }
 
-// keep adds a locked descriptor to those that are given back with the file.
-func (h *Hold) keep(fd int) {
-	if len(h.old) == maxOld {
-		unlockAndClose(h.old[0])
-		h.old = h.old[:copy(h.old, h.old[1:])]
+// retain adds a locked descriptor to those that are given back with the file.
+func (h *Hold) retain(fd int) {
+	if len(h.retained) == maxRetained {
+		unlockAndClose(h.retained[0])
+		h.retained = h.retained[:copy(h.retained, h.retained[1:])]
 	}
-	h.old = append(h.old, fd)
+	h.retained = append(h.retained, fd)
 }
 
 func unlockAndClose(fd int) {

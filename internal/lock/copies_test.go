@@ -33,13 +33,13 @@ func handing(t *testing.T, bare bool) *Hold {
 	return h
 }
 
-func copies(t *testing.T, h *Hold) (held, baton *os.File) {
+func copies(t *testing.T, h *Hold) (held, handoffLock *os.File) {
 	t.Helper()
-	held, baton, err := h.Inherit()
+	held, handoffLock, err := h.Inherit()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return held, baton
+	return held, handoffLock
 }
 
 // collectFiles has closed every os.File that was garbage when it was called.
@@ -58,7 +58,7 @@ func collectFiles() {
 	}
 }
 
-// both runs f with a description of the baton that is the parent's own, and where
+// both runs f with a description of the hand-off lock that is the parent's own, and where
 // the parent takes it as a process does.
 func both(t *testing.T, f func(t *testing.T, bare bool)) {
 	for _, bare := range []bool{false, true} {
@@ -66,17 +66,17 @@ func both(t *testing.T, f func(t *testing.T, bare bool)) {
 	}
 }
 
-// Nothing that happens to the copies gives the baton back while it is taken.
-func TestBatonStaysTaken(t *testing.T) {
+// Nothing that happens to the copies gives the hand-off lock back while it is taken.
+func TestHandoffLockStaysTaken(t *testing.T) {
 	both(t, func(t *testing.T, bare bool) {
 		h := handing(t, bare)
 		for range 100 {
 			copies(t, h)
 		}
-		if (h.hand.own < 0) != bare {
-			t.Fatalf("own description: %d", h.hand.own)
+		if (h.handoff.own < 0) != bare {
+			t.Fatalf("own description: %d", h.handoff.own)
 		}
-		other, err := dup(h.hand.baton)
+		other, err := dup(h.handoff.lock)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +88,7 @@ func TestBatonStaysTaken(t *testing.T) {
 				looks++
 				lk := unix.Flock_t{Type: unix.F_WRLCK}
 				if err := unix.FcntlFlock(uintptr(other), unix.F_OFD_GETLK, &lk); err != nil || lk.Type != unix.F_WRLCK {
-					t.Errorf("the baton is free: %+v, %v", lk, err)
+					t.Errorf("the handoffLock is free: %+v, %v", lk, err)
 				}
 			}
 			return 0
@@ -139,11 +139,11 @@ func TestReleaseWithdrawsCopies(t *testing.T) {
 	both(t, func(t *testing.T, bare bool) {
 		h := handing(t, bare)
 		fault = (&raceRule{Bare: bare, Fails: map[string]syscall.Errno{"tmpfile": unix.EACCES}}).fault
-		held, baton := copies(t, h)
-		late, lateBaton := copies(t, h)
+		held, handoffLock := copies(t, h)
+		late, lateLock := copies(t, h)
 		var child Hold
 		child.Prepare(h.Path())
-		if _, err := child.Adopt([]Pair{pairOf(t, held, baton)}, faultNext); err != nil || child.id != h.id {
+		if _, err := child.Adopt([]Pair{pairOf(t, held, handoffLock)}, faultNext); err != nil || child.id != h.id {
 			t.Fatalf("%v, or it was not adopted in place", err)
 		}
 		if err := h.Release(); err != nil {
@@ -164,15 +164,15 @@ func TestReleaseWithdrawsCopies(t *testing.T) {
 		// A command that is started only now.
 		var second Hold
 		second.Prepare(h.Path())
-		_, err = second.Adopt([]Pair{pairOf(t, late, lateBaton)}, faultNext+1)
-		if want := map[bool]error{false: ErrChanged, true: ErrNotHanded}[bare]; err != want {
+		_, err = second.Adopt([]Pair{pairOf(t, late, lateLock)}, faultNext+1)
+		if want := map[bool]error{false: ErrChanged, true: ErrNotInherited}[bare]; err != want {
 			t.Errorf("a late adoption: %v, want %v", err, want)
 		}
 		closeFD(child.fd) // it is killed
 		if !free(h.Path()) {
 			t.Error("the child has ended, and its file is still locked")
 		}
-		for _, f := range []*os.File{held, baton, late, lateBaton} {
+		for _, f := range []*os.File{held, handoffLock, late, lateLock} {
 			if err := f.Close(); err != nil {
 				t.Error(err)
 			}
@@ -181,11 +181,11 @@ func TestReleaseWithdrawsCopies(t *testing.T) {
 }
 
 // pairOf is what a child would have of these.
-func pairOf(t *testing.T, held, baton *os.File) (p Pair) {
+func pairOf(t *testing.T, held, handoffLock *os.File) (p Pair) {
 	t.Helper()
 	var err, e error
 	p.Lock, err = dup(int(held.Fd()))
-	p.Baton, e = dup(int(baton.Fd()))
+	p.Handoff, e = dup(int(handoffLock.Fd()))
 	if err != nil || e != nil {
 		t.Fatal(err, e)
 	}
@@ -204,10 +204,10 @@ exit 1`
 	for range 200 {
 		h := handing(t, false)
 		fault = (&raceRule{Fails: map[string]syscall.Errno{"tmpfile": unix.EACCES}}).fault
-		held, baton := copies(t, h)
+		held, handoffLock := copies(t, h)
 		var child Hold
 		child.Prepare(h.Path())
-		if _, err := child.Adopt([]Pair{pairOf(t, held, baton)}, faultNext); err != nil {
+		if _, err := child.Adopt([]Pair{pairOf(t, held, handoffLock)}, faultNext); err != nil {
 			t.Fatal(err)
 		}
 		fault = nil
@@ -222,11 +222,11 @@ exit 1`
 			released <- err
 		}()
 		cmd := exec.Command("sh", "-c", script, "sh", strconv.Itoa(faultNext))
-		cmd.ExtraFiles = []*os.File{held, baton}
+		cmd.ExtraFiles = []*os.File{held, handoffLock}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
-		if err := errors.Join(<-released, child.Release(), held.Close(), baton.Close()); err != nil {
+		if err := errors.Join(<-released, child.Release(), held.Close(), handoffLock.Close()); err != nil {
 			t.Error(err)
 		}
 		if t.Failed() {
@@ -247,9 +247,9 @@ func TestWaitFreeDespiteCopies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := handing(t, false)
 			fault = nil // WaitFree has a goroutine
-			held, baton := copies(t, h)
+			held, handoffLock := copies(t, h)
 			defer held.Close()
-			defer baton.Close()
+			defer handoffLock.Close()
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			free := make(chan error, 1)

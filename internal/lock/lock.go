@@ -28,7 +28,7 @@
 // (F_OFD_SETLK, Linux 3.15) on the same descriptor: it keeps programs that lock
 // with fcntl(2) out, and lets anybody ask with F_OFD_GETLK whether the file is
 // held without taking a lock, and so without making an honest start fail.
-// Only a holder takes it; who merely clears a left-over holds flock alone, so
+// Only a holder takes it; who merely clears a stale file holds flock alone, so
 // the two can be told apart.
 //
 // # Waiting
@@ -51,11 +51,11 @@
 // What the shared lock cannot do is to keep the two apart. The parent compares
 // the inode and unlinks the path, the child compares it and renames over the
 // path, and if the one comes between the other's two steps, the child's file is
-// removed. So the parent hands down a baton with the lock: a small file without
+// removed. So the parent hands down a hand-off lock with the lock: a small file without
 // a name, which both lock around these steps. The child takes a POSIX lock: it
 // belongs to the process, so it tells apart those who share everything else, and
-// a crash gives it back. The parent locks an open file description of the baton
-// that it shares with nobody, for it has more descriptors of the baton, one for
+// a crash gives it back. The parent locks an open file description of the hand-off lock
+// that it shares with nobody, for it has more descriptors of the hand-off lock, one for
 // each command, and closing any of them would end a POSIX lock. Where it cannot
 // have such a description it takes a POSIX lock too, and sees to it that none of
 // them is closed.
@@ -124,16 +124,16 @@ type ID struct{ Dev, Ino uint64 }
 // Its descriptor is a plain number: no finalizer ever closes it, so a Hold that
 // its owner forgot keeps its lock until the process ends.
 type Hold struct {
-	file file
-	fd   int // for writing, where we may
-	ro   int // has the lock, if a child is to inherit it, and cannot write; else -1
-	id   ID
-	text [24]byte
-	n    int
-	mode uint32
-	born bool  // the file was ours from birth: nobody else ever wrote it
-	old  []int // locks on earlier inodes of the path, given back with ours
-	hand *hand // what children were given; nil if nothing
+	file     file
+	fd       int // for writing, where we may
+	ro       int // has the lock, if a child is to inherit it, and cannot write; else -1
+	id       ID
+	text     [24]byte
+	n        int
+	mode     uint32
+	created  bool     // the file was ours from birth: nobody else ever wrote it
+	retained []int    // locks on earlier inodes of the path, given back with ours
+	handoff  *handoff // what children were given; nil if nothing
 }
 
 // ErrChanged: the path came to name another file, or the text was overwritten.
@@ -171,16 +171,16 @@ type meta struct {
 // Bounds of an attempt that fails at once.
 const (
 	// doubt is how long a refusal that may be a moment's (somebody clears a
-	// left-over, or only looks) is doubted before it is reported.
-	doubt = 50 * time.Millisecond
-	// deadDoubt is the same where the text names a dead process: then somebody
-	// almost certainly clears a left-over, and may have to wait for a CPU.
-	deadDoubt = 500 * time.Millisecond
-	// hurry bounds the whole attempt while the path changes under it.
-	hurry = time.Second
-	// maxOld bounds how many earlier inodes a waiter keeps locked. Each costs
+	// stale file, or only looks) is retryingSince before it is reported.
+	retryFor = 50 * time.Millisecond
+	// retryForDead is the same where the text names a dead process: then somebody
+	// almost certainly clears a stale file, and may have to wait for a CPU.
+	retryForDead = 500 * time.Millisecond
+	// maxAttempt bounds the whole attempt while the path changes under it.
+	maxAttempt = time.Second
+	// maxRetained bounds how many earlier inodes a waiter keeps locked. Each costs
 	// a descriptor; dropping one costs a wake-up of whoever queues on it.
-	maxOld = 8
+	maxRetained = 8
 )
 
 // ID returns the inode that is held.
@@ -214,14 +214,14 @@ func (e *NotPIDFileError) Error() string {
 // Is reports whether target is ErrMalformed.
 func (e *NotPIDFileError) Is(target error) bool { return target == ErrMalformed }
 
-// A because is an error number with the words that help.
-type because struct {
+// An errnoHint is an error number with the words that help.
+type errnoHint struct {
 	errno syscall.Errno
 	why   string
 }
 
-func (b *because) Error() string { return b.errno.Error() + ": " + b.why }
-func (b *because) Unwrap() error { return b.errno }
+func (b *errnoHint) Error() string { return b.errno.Error() + ": " + b.why }
+func (b *errnoHint) Unwrap() error { return b.errno }
 
 // Publish and Inherit are what Options' fields are set to by package pidfile. The
 // command sets them, once, before it takes its PID file.

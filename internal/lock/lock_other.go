@@ -28,7 +28,7 @@ func (h *Hold) Record(int) error                     { return h.unsupported("rec
 func (h *Hold) Renew() error                         { return h.unsupported("restore") }
 func (h *Hold) Release() error                       { return h.unsupported("release") }
 
-func (h *Hold) Inherit() (lock, baton *os.File, err error) {
+func (h *Hold) Inherit() (lock, handoffLock *os.File, err error) {
 	return nil, nil, h.unsupported("inherit")
 }
 

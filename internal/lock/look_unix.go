@@ -256,7 +256,7 @@ func (h *Hold) removable(fd int, stale func(View) error) error {
 // stillNames reports ErrHeld if the path names another file by now: somebody has
 // started.
 func (h *Hold) stillNames(id ID) error {
-	err := h.names(id)
+	err := h.verifyPath(id)
 	if err == errAgain {
 		err = h.pathError("clean", ErrHeld)
 	}

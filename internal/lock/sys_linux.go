@@ -182,13 +182,13 @@ func waitOFD(fd int) error {
 	_, err := ofd("setlkw", fd, unix.F_OFD_SETLKW, unix.F_RDLCK, wholeFile)
 	ofdUnlock(fd)
 	if err != nil {
-		time.Sleep(glance) // whoever asks again does not spin
+		time.Sleep(pollInterval) // whoever asks again does not spin
 	}
 	return err
 }
 
-// glance is how often to look where the kernel cannot wake us.
-const glance = 100 * time.Millisecond
+// pollInterval is how often to look where the kernel cannot wake us.
+const pollInterval = 100 * time.Millisecond
 
 // collides reports whether fd's file system keeps flock and fcntl locks as one
 // kind: flock(2) says so of NFS (since Linux 2.6.12) and SMB (since 5.5).

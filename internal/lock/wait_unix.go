@@ -154,7 +154,7 @@ func (q *queue) serve() {
 	h.Prepare(q.path)
 	defer func() {
 		h.file.unpin()
-		h.dropOld()
+		h.releaseRetained()
 	}()
 	for {
 		h.file.unpin()
@@ -195,7 +195,7 @@ func (q *queue) serve() {
 			closeFD(fd)
 		case err == nil:
 			if fd >= 0 && !h.has(fd) {
-				h.keep(fd)
+				h.retain(fd)
 			}
 			*w.h = h
 			h = Hold{}
@@ -204,7 +204,7 @@ func (q *queue) serve() {
 		case err == errAgain:
 			q.back(w)
 			if fd >= 0 && h.left(fd) {
-				h.keep(fd)
+				h.retain(fd)
 			} else if fd >= 0 {
 				unlockAndClose(fd) // the path's own: we shall want it again
 			}

@@ -128,7 +128,7 @@ func TestJudgeRaspberryPi(t *testing.T) {
 }
 
 // Whatever was done to the clock: a file written by a live process, with today's
-// clock or with that at boot, never counts as a left-over.
+// clock or with that at boot, never counts as a stale file.
 func TestJudgeNeverLosesTheWriter(t *testing.T) {
 	for _, step := range []time.Duration{
 		-50 * clockYear, -clockYear, -time.Hour, -time.Minute, -6 * time.Second, -4 * time.Second, -time.Second, 0,

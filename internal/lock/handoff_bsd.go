@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// newBaton makes a temporary file and removes its name.
-func newBaton() (int, error) {
-	f, err := os.CreateTemp("", "pidfile-baton-")
+// newHandoffLock makes a temporary file and removes its name.
+func newHandoffLock() (int, error) {
+	f, err := os.CreateTemp("", "pidfile-handoff-")
 	if err != nil {
 		return -1, err
 	}

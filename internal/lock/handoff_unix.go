@@ -17,33 +17,33 @@ import (
 // another goroutine may be about to start it, and would find another file under
 // their numbers. Like every os.File they are closed when nobody has them any
 // more; until then they share the lock, which ends all the same with Release.
-func (h *Hold) Inherit() (lock, baton *os.File, err error) {
-	if h.hand == nil {
-		if h.hand, err = h.newHand(); err != nil {
-			return nil, nil, h.pathError("baton", err)
+func (h *Hold) Inherit() (lock, handoffLock *os.File, err error) {
+	if h.handoff == nil {
+		if h.handoff, err = h.newHandoff(); err != nil {
+			return nil, nil, h.pathError("hand-off lock", err)
 		}
 	}
 	l, err := dup(h.locked())
 	if err != nil {
 		return nil, nil, h.pathError("dup", err)
 	}
-	b, err := dup(h.hand.baton)
+	b, err := dup(h.handoff.lock)
 	if err != nil {
 		closeFD(l)
 		return nil, nil, h.pathError("dup", err)
 	}
-	lock, baton = os.NewFile(uintptr(l), h.Path()), os.NewFile(uintptr(b), "baton")
-	h.hand.given(lock, baton)
-	return lock, baton, nil
+	lock, handoffLock = os.NewFile(uintptr(l), h.Path()), os.NewFile(uintptr(b), "hand-off lock")
+	h.handoff.given(lock, handoffLock)
+	return lock, handoffLock, nil
 }
 
-// newHand makes a baton that says which file it belongs to.
-func (h *Hold) newHand() (*hand, error) {
-	baton, err := newBaton()
+// newHandoff makes a hand-off lock that says which file it belongs to.
+func (h *Hold) newHandoff() (*handoff, error) {
+	handoffLock, err := newHandoffLock()
 	if err != nil {
 		return nil, err
 	}
-	g := &hand{baton: baton, own: private(baton)}
+	g := &handoff{lock: handoffLock, own: private(handoffLock)}
 	if err := h.describe(g); err != nil {
 		g.close()
 		return nil, err
@@ -53,23 +53,23 @@ func (h *Hold) newHand() (*hand, error) {
 
 // given remembers the copies for a command, and forgets those that are gone.
 //
-// Where we take the baton as a process does, closing any descriptor of it would
+// Where we take the hand-off lock as a process does, closing any descriptor of it would
 // give it back. So the garbage collector is not to close a copy while we live.
-func (g *hand) given(lock, baton *os.File) {
+func (g *handoff) given(lock, handoffLock *os.File) {
 	g.locks = slices.DeleteFunc(g.locks, func(p weak.Pointer[os.File]) bool { return p.Value() == nil })
 	g.locks = append(g.locks, weak.Make(lock))
 	if g.own < 0 {
-		g.batons = append(g.batons, baton)
+		g.copies = append(g.copies, handoffLock)
 	}
 }
 
 // withdraw ends what the copies for commands share of a lock that is a child's
 // alone now. Each keeps its number, which becomes a descriptor without a lock of
-// the same file, or of the baton where that cannot be had.
-func (g *hand) withdraw(lock int) {
+// the same file, or of the hand-off lock where that cannot be had.
+func (g *handoff) withdraw(lock int) {
 	bare, err := reopen(lock, unix.O_RDONLY)
 	if err != nil {
-		bare = g.baton
+		bare = g.lock
 	} else {
 		defer closeFD(bare)
 	}
@@ -92,36 +92,36 @@ func (g *hand) withdraw(lock int) {
 	}
 }
 
-// take takes the baton for the parent, on its own description if it has one:
-// then nothing that is done to another descriptor gives the baton back.
-func (g *hand) take() error {
+// take takes the hand-off lock for the parent, on its own description if it has one:
+// then nothing that is done to another descriptor gives the hand-off lock back.
+func (g *handoff) take() error {
 	if g.own < 0 {
-		return take(g.baton, syscall.F_SETLKW)
+		return take(g.lock, syscall.F_SETLKW)
 	}
 	return take(g.own, ofdSetlkw)
 }
 
-func (g *hand) drop() {
+func (g *handoff) drop() {
 	if g.own < 0 {
-		drop(g.baton, syscall.F_SETLK)
+		drop(g.lock, syscall.F_SETLK)
 	} else {
 		drop(g.own, ofdSetlk)
 	}
 }
 
-// close gives the baton back and closes what is ours.
-func (g *hand) close() {
+// close gives the hand-off lock back and closes what is ours.
+func (g *handoff) close() {
 	g.drop()
 	if g.own >= 0 {
 		closeFD(g.own)
 	}
-	closeFD(g.baton)
+	closeFD(g.lock)
 }
 
-// describe writes into the baton which file it belongs to.
-func (h *Hold) describe(g *hand) error {
-	d := deed{unclaimed, h.id, h.PID(), h.Path()}
-	return pwrite(g.baton, []byte(d.text()))
+// describe writes into the hand-off lock which file it belongs to.
+func (h *Hold) describe(g *handoff) error {
+	d := record{unclaimed, h.id, h.PID(), h.Path()}
+	return pwrite(g.lock, []byte(d.text()))
 }
 
 func dup(fd int) (copied int, err error) {
@@ -134,28 +134,28 @@ func dup(fd int) (copied int, err error) {
 
 // guarded runs f, which changes the file, while no child can adopt it.
 func (h *Hold) guarded(op string, f func() error) error {
-	if h.hand == nil {
+	if h.handoff == nil {
 		return f()
 	}
-	if err := h.hand.take(); err != nil {
+	if err := h.handoff.take(); err != nil {
 		return h.pathError(op, err)
 	}
 	if s, err := h.adopted(); s != unclaimed {
-		h.hand.drop()
+		h.handoff.drop()
 		return err
 	}
 	id := h.id
 	err := f()
 	if err == nil && h.id == id {
-		// Where the baton has the wrong PID, the file counts as overwritten, and
+		// Where the hand-off lock has the wrong PID, the file counts as overwritten, and
 		// a child finds that it is lost.
-		_ = h.describe(h.hand)
+		_ = h.describe(h.handoff)
 	}
 	if h.id == id {
-		h.hand.drop()
+		h.handoff.drop()
 	} else { // what the children have is the lock of a file that is gone
-		h.hand.close()
-		h.hand = nil
+		h.handoff.close()
+		h.handoff = nil
 	}
 	return err
 }
@@ -169,18 +169,18 @@ func (h *Hold) adopted() (state, error) {
 		return unclaimed, nil
 	}
 	var s [1]byte
-	if n, err := pread(h.hand.baton, s[:]); err != nil || n == 0 {
-		return shared, h.pathError("baton", err) // if in doubt, nothing is done to it
+	if n, err := pread(h.handoff.lock, s[:]); err != nil || n == 0 {
+		return shared, h.pathError("hand-off lock", err) // if in doubt, nothing is done to it
 	}
 	return state(s[0]), changed
 }
 
 // part is what Release does first for a file that was handed down: it takes the
-// baton, which hand.close gives back. done: there is nothing left to release.
+// hand-off lock, which handoff.close gives back. done: there is nothing left to release.
 func (h *Hold) part() (done bool, err error) {
 	s := shared
-	if err = h.hand.take(); err != nil {
-		err = h.pathError("baton", err)
+	if err = h.handoff.take(); err != nil {
+		err = h.pathError("hand-off lock", err)
 	} else {
 		s, err = h.adopted()
 	}
@@ -200,14 +200,14 @@ func (h *Hold) part() (done bool, err error) {
 
 // leave closes our descriptors of a file whose lock is a child's.
 func (h *Hold) leave() {
-	h.hand.withdraw(h.locked())
+	h.handoff.withdraw(h.locked())
 	h.closeAll()
 }
 
 // Adopt makes h, which Prepare has made ready, the holder of the file that is
 // among those handed down, and records pid. It returns which pair it was, or -1.
 // The descriptors are closed, or become h's, if the file was adopted or is lost:
-// ErrChanged. They stay open after other errors. ErrNotHanded: there is none for
+// ErrChanged. They stay open after other errors. ErrNotInherited: there is none for
 // the path.
 func (h *Hold) Adopt(pairs []Pair, pid int) (int, error) {
 	i, err := h.find(pairs)
@@ -216,9 +216,9 @@ func (h *Hold) Adopt(pairs []Pair, pid int) (int, error) {
 	}
 	p := pairs[i]
 	unix.CloseOnExec(p.Lock)
-	unix.CloseOnExec(p.Baton)
-	if err := take(p.Baton, syscall.F_SETLKW); err != nil {
-		return i, h.pathError("baton", err)
+	unix.CloseOnExec(p.Handoff)
+	if err := take(p.Handoff, syscall.F_SETLKW); err != nil {
+		return i, h.pathError("hand-off lock", err)
 	}
 	err = h.claim(p, pid)
 	if err != nil {
@@ -230,10 +230,10 @@ func (h *Hold) Adopt(pairs []Pair, pid int) (int, error) {
 	case ErrChanged:
 		closeFD(p.Lock)
 	default:
-		drop(p.Baton, syscall.F_SETLK)
+		drop(p.Handoff, syscall.F_SETLK)
 		return i, err
 	}
-	closeFD(p.Baton)
+	closeFD(p.Handoff)
 	return i, err
 }
 
@@ -241,13 +241,13 @@ func (h *Hold) Adopt(pairs []Pair, pid int) (int, error) {
 // one of the same name.
 func (h *Hold) find(pairs []Pair) (int, error) {
 	there, gone := h.file.statPath()
-	found, none := -1, ErrNotHanded
+	found, none := -1, ErrNotInherited
 	for i, p := range pairs {
-		d, err := handed(p)
+		d, err := readRecord(p)
 		switch {
 		case err == unix.EBADF:
 		case err != nil:
-			return -1, h.pathError("baton", err)
+			return -1, h.pathError("hand-off lock", err)
 		case gone == nil && d.id == there.id:
 			return i, nil
 		case d.path == h.Path() && found < 0:
@@ -257,24 +257,24 @@ func (h *Hold) find(pairs []Pair) (int, error) {
 	return found, none
 }
 
-// handed returns the deed of p. EBADF: the descriptors are not those that a deed
+// handed returns the record of p. EBADF: the descriptors are not those that a record
 // is about, but closed, or something else's.
-func handed(p Pair) (deed, error) {
-	st, err := fstat(p.Baton)
+func readRecord(p Pair) (record, error) {
+	st, err := fstat(p.Handoff)
 	if err != nil {
-		return deed{}, err
+		return record{}, err
 	}
 	if st.mode&unix.S_IFMT != unix.S_IFREG {
-		return deed{}, unix.EBADF
+		return record{}, unix.EBADF
 	}
-	buf := make([]byte, maxDeed)
-	n, err := pread(p.Baton, buf)
+	buf := make([]byte, maxRecord)
+	n, err := pread(p.Handoff, buf)
 	if err != nil {
-		return deed{}, err
+		return record{}, err
 	}
-	d, ok := parseDeed(string(buf[:n]))
+	d, ok := parseRecord(string(buf[:n]))
 	if !ok {
-		return deed{}, unix.EBADF
+		return record{}, unix.EBADF
 	}
 	st, err = fstat(p.Lock)
 	if err == nil && st.id != d.id {
@@ -283,18 +283,18 @@ func handed(p Pair) (deed, error) {
 	return d, err
 }
 
-// claim is Adopt with the baton taken: until it is given back, the parent
+// claim is Adopt with the hand-off lock taken: until it is given back, the parent
 // neither removes nor unlocks the file.
 func (h *Hold) claim(p Pair, pid int) error {
-	d, err := handed(p) // again: the PID may have changed
+	d, err := readRecord(p) // again: the PID may have changed
 	if err != nil {
-		return h.pathError("baton", err)
+		return h.pathError("hand-off lock", err)
 	}
 	mine, err := fstat(p.Lock)
 	if err != nil {
 		return h.pathError("fstat", err)
 	}
-	h.fd, h.id, h.mode, h.born = p.Lock, d.id, mine.mode&0o777, true
+	h.fd, h.id, h.mode, h.created = p.Lock, d.id, mine.mode&0o777, true
 	h.setText(d.pid)
 	if err := h.file.pin(); err != nil && err != unix.ENOENT { // Check tells
 		return h.pathError("open", err)
@@ -305,18 +305,18 @@ func (h *Hold) claim(p Pair, pid int) error {
 	if err := h.relock(); err != nil {
 		return err
 	}
-	err = h.sign(p.Baton, replaced, pid)
+	err = h.sign(p.Handoff, replaced, pid)
 	if denied(err) || full(err) {
-		h.born = false
-		err = h.sign(p.Baton, shared, pid)
+		h.created = false
+		err = h.sign(p.Handoff, shared, pid)
 	}
 	if err != nil {
-		_ = note(p.Baton, unclaimed) // if it stays claimed, Check still tells
+		_ = note(p.Handoff, unclaimed) // if it stays claimed, Check still tells
 		return err
 	}
 	// Who queues on the parent's file, if it is another one, is to wait for us
 	// and not until the parent has come to its release.
-	h.dropOld()
+	h.releaseRetained()
 	return nil
 }
 
@@ -340,31 +340,31 @@ func (h *Hold) relock() error {
 	return nil
 }
 
-// note writes what becomes of the file into its baton.
-func note(baton int, s state) error { return pwrite(baton, []byte{byte(s)}) }
+// note writes what becomes of the file into its hand-off lock.
+func note(handoffLock int, s state) error { return pwrite(handoffLock, []byte{byte(s)}) }
 
 // sign notes what becomes of the file, and then does it: record looks once more
 // whether the file is the path's.
-func (h *Hold) sign(baton int, s state, pid int) error {
-	if err := note(baton, s); err != nil {
-		return h.pathError("baton", err)
+func (h *Hold) sign(handoffLock int, s state, pid int) error {
+	if err := note(handoffLock, s); err != nil {
+		return h.pathError("hand-off lock", err)
 	}
 	return h.record(pid)
 }
 
-// take takes the baton with setlkw: as a process does, so that a crash of ours
+// take takes the hand-off lock with setlkw: as a process does, so that a crash of ours
 // gives it back though others have the same description. It blocks as long as a
 // relative of ours has it, which is as long as a few system calls take.
-func take(baton, setlkw int) error {
-	if broken("baton") {
+func take(handoffLock, setlkw int) error {
+	if broken("hand-off lock") {
 		return nil
 	}
 	for {
 		err := retry("setlkw", func() error {
-			return syscall.FcntlFlock(uintptr(baton), setlkw, &syscall.Flock_t{Type: syscall.F_WRLCK})
+			return syscall.FcntlFlock(uintptr(handoffLock), setlkw, &syscall.Flock_t{Type: syscall.F_WRLCK})
 		})
 		// The kernel sees processes, not threads, and so a deadlock where two
-		// threads of a process are concerned, fcntl(2). Nobody who has a baton
+		// threads of a process are concerned, fcntl(2). Nobody who has a hand-off lock
 		// waits for another one.
 		if err != unix.EDEADLK {
 			return err
@@ -373,8 +373,8 @@ func take(baton, setlkw int) error {
 	}
 }
 
-// drop gives the baton back.
-func drop(baton, setlk int) {
+// drop gives the hand-off lock back.
+func drop(handoffLock, setlk int) {
 	// A failure keeps it until the descriptor is closed.
-	_ = syscall.FcntlFlock(uintptr(baton), setlk, &syscall.Flock_t{Type: syscall.F_UNLCK})
+	_ = syscall.FcntlFlock(uintptr(handoffLock), setlk, &syscall.Flock_t{Type: syscall.F_UNLCK})
 }

@@ -2,12 +2,12 @@ package lock
 
 import "golang.org/x/sys/unix"
 
-// newBaton makes a file without a name, in memory. It needs no right to run:
+// newHandoffLock makes a file without a name, in memory. It needs no right to run:
 // vm.memfd_noexec, since Linux 6.3, may demand that this be said.
-func newBaton() (fd int, err error) {
+func newHandoffLock() (fd int, err error) {
 	for _, flags := range []int{unix.MFD_CLOEXEC | unix.MFD_NOEXEC_SEAL, unix.MFD_CLOEXEC} {
 		err = retry("memfd", func() error {
-			fd, err = unix.MemfdCreate("pidfile baton", flags)
+			fd, err = unix.MemfdCreate("pidfile hand-off lock", flags)
 			return err
 		})
 		if err != unix.EINVAL { // an older kernel knows no such flag
@@ -17,14 +17,14 @@ func newBaton() (fd int, err error) {
 	return fd, err
 }
 
-// How to take the baton, and to give it back, on a description of one's own.
+// How to take the hand-off lock, and to give it back, on a description of one's own.
 const ofdSetlkw, ofdSetlk = unix.F_OFD_SETLKW, unix.F_OFD_SETLK
 
-// private opens the baton once more, for a lock of that description alone. Such
+// private opens the hand-off lock once more, for a lock of that description alone. Such
 // a lock and one of a process keep each other out. It returns -1 where that
 // cannot be: without /proc.
-func private(baton int) int {
-	fd, err := reopen(baton, unix.O_RDWR)
+func private(handoffLock int) int {
+	fd, err := reopen(handoffLock, unix.O_RDWR)
 	if err != nil {
 		return -1
 	}

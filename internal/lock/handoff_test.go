@@ -22,9 +22,9 @@ import (
 )
 
 func TestDeed(t *testing.T) {
-	good := deed{unclaimed, ID{1, 2}, 4194304, "/run/a b\n.pid"}
-	for _, d := range []deed{good, {replaced, ID{1<<64 - 1, 1<<64 - 1}, 1, "/"}, {shared, ID{}, 0, "/a"}} {
-		if got, ok := parseDeed(d.text()); !ok || got != d {
+	good := record{unclaimed, ID{1, 2}, 4194304, "/run/a b\n.pid"}
+	for _, d := range []record{good, {replaced, ID{1<<64 - 1, 1<<64 - 1}, 1, "/"}, {shared, ID{}, 0, "/a"}} {
+		if got, ok := parseRecord(d.text()); !ok || got != d {
 			t.Errorf("%q was read as %+v, %v", d.text(), got, ok)
 		}
 	}
@@ -34,18 +34,18 @@ func TestDeed(t *testing.T) {
 	}
 	text := good.text()
 	for _, bad := range []string{
-		"", " ", text[1:], text + strings.Repeat("a", maxDeed), "UU" + text[1:],
+		"", " ", text[1:], text + strings.Repeat("a", maxRecord), "UU" + text[1:],
 		strings.Replace(text, "pidfile", "pidfil", 1), strings.Replace(text, " 1 ", " -1 ", 1),
 		strings.Replace(text, " 1 ", " 01 ", 1), strings.Replace(text, " 1 ", " 18446744073709551616 ", 1),
 		strings.Replace(text, "4194304", "41943040", 1), strings.Replace(text, "4194304", "+194304", 1),
 		strings.Replace(text, "/run", "run", 1), strings.ReplaceAll(text, " ", ""),
 	} {
-		if d, ok := parseDeed(bad); ok {
+		if d, ok := parseRecord(bad); ok {
 			t.Errorf("%.100q was read as %+v", bad, d)
 		}
 	}
 	for i := range text { // cut off anywhere
-		if d, ok := parseDeed(text[:i]); ok && !strings.HasPrefix(good.path, d.path) {
+		if d, ok := parseRecord(text[:i]); ok && !strings.HasPrefix(good.path, d.path) {
 			t.Errorf("%q was read as %+v", text[:i], d)
 		}
 	}
@@ -111,16 +111,16 @@ func (x *faultRun) staleAdopted() { x.stale(); x.adopted() }
 
 // mustInherit returns copies of what a child of h's process would have.
 func (x *faultRun) mustInherit(h *Hold) Pair {
-	held, baton, err := h.Inherit()
+	held, handoffLock, err := h.Inherit()
 	if err != nil {
 		x.Fatal(err)
 	}
 	defer held.Close() // we are the command
-	defer baton.Close()
+	defer handoffLock.Close()
 	if h == &x.h && !strings.Contains(x.Name(), "adoption") {
 		return Pair{} // there is nobody to use them
 	}
-	return Pair{x.copy(held), x.copy(baton)}
+	return Pair{x.copy(held), x.copy(handoffLock)}
 }
 
 func (x *faultRun) copy(f *os.File) int {
@@ -132,9 +132,9 @@ func (x *faultRun) copy(f *os.File) int {
 }
 
 func (x *faultRun) inherit() error {
-	held, baton, err := x.h.Inherit()
+	held, handoffLock, err := x.h.Inherit()
 	if err == nil {
-		_, _ = held.Close(), baton.Close()
+		_, _ = held.Close(), handoffLock.Close()
 	}
 	return err
 }
@@ -147,7 +147,7 @@ func (x *faultRun) adopt() error {
 	if err == nil && (i != 0 || x.h.PID() != faultNext || x.other.Check() != ErrChanged) {
 		x.Errorf("adopted %d, PID %d, the parent: %v", i, x.h.PID(), x.other.Check())
 	}
-	if err == nil && !x.h.born {
+	if err == nil && !x.h.created {
 		_ = os.Remove(sparePath(x.path)) // what a crash left, and it could not remove
 	}
 	return err
@@ -405,16 +405,16 @@ func (r *raceRule) round(t *testing.T, res *raceResult, sockets []int, delay tim
 	if refusal, err := h.Acquire(&Options{PID: os.Getpid(), Mode: 0o644}); err != nil || refusal.Held {
 		t.Fatalf("round %d: %+v, %v", res.rounds, refusal, err)
 	}
-	held, baton, err := h.Inherit()
+	held, handoffLock, err := h.Inherit()
 	ok(err)
 	for _, s := range sockets {
-		ok(send(s, "adopt", int(held.Fd()), int(baton.Fd())))
+		ok(send(s, "adopt", int(held.Fd()), int(handoffLock.Fd())))
 	}
 	runtime.KeepAlive(held)
-	runtime.KeepAlive(baton)
+	runtime.KeepAlive(handoffLock)
 	if !r.Waste {
 		ok(held.Close())
-		ok(baton.Close())
+		ok(handoffLock.Close())
 	}
 	release := func() {
 		if err := h.Release(); err != nil {
@@ -505,9 +505,9 @@ func TestReleaseRacesAdopt(t *testing.T) {
 func TestReleaseRacesAdoptNegativeControl(t *testing.T) {
 	for name, r := range raceWays {
 		t.Run(name, func(t *testing.T) {
-			r.Broken = "baton"
+			r.Broken = "hand-off lock"
 			if res := race(t, r, 1, 20_000); len(res.wrong) == 0 {
-				t.Error("without the baton nothing went wrong: this test would find nothing")
+				t.Error("without the handoffLock nothing went wrong: this test would find nothing")
 			}
 		})
 	}
@@ -526,9 +526,9 @@ func TestTwoAdopt(t *testing.T) {
 func TestTwoAdoptNegativeControl(t *testing.T) {
 	for name, r := range raceWays {
 		t.Run(name, func(t *testing.T) {
-			r.Broken = "baton"
+			r.Broken = "hand-off lock"
 			if res := race(t, r, 2, 20_000); len(res.wrong) == 0 {
-				t.Error("without the baton nothing went wrong: this test would find nothing")
+				t.Error("without the handoffLock nothing went wrong: this test would find nothing")
 			}
 		})
 	}

@@ -16,7 +16,7 @@ type starter struct {
 	argv    []string // its name first
 	env     []string
 	vars    []string // NAME=VALUE, or NAME for what we have: set in env, or kept
-	inherit bool // COMMAND keeps the locked descriptor
+	inherit bool     // COMMAND keeps the locked descriptor
 
 	// What COMMAND has of its own, if it is to have any.
 	group   bool     // a process group

@@ -36,8 +36,9 @@ type launcher struct {
 	path    string
 	retries int // where what ran has just ended
 	command []string
-	output  *os.File // COMMAND's
-	before  int64    // its size before we began
+	logPath string   // absolute; the null device if there is none
+	before  int64    // the log's size before we began
+	output  *os.File // a foreign COMMAND's
 }
 
 func (l *launcher) launch(name string, command []string) (err error) {
@@ -48,10 +49,15 @@ func (l *launcher) launch(name string, command []string) (err error) {
 	if l.start.path, err = findCommand(command[0], l.start.dir); err != nil {
 		return err
 	}
-	if err := l.openLog(); err != nil {
-		return err
+	l.logPath = os.DevNull
+	if l.log != "" {
+		if l.logPath, err = filepath.Abs(l.log); err != nil {
+			return err
+		}
+		if fi, err := os.Stat(l.logPath); err == nil {
+			l.before = fi.Size()
+		}
 	}
-	defer l.output.Close()
 	closeOthers()
 	ctx, interrupt := context.WithCancelCause(context.Background())
 	defer interrupt(nil)
@@ -77,20 +83,13 @@ func interruption(ctx context.Context) exit {
 	return exitFailure
 }
 
+// openLog opens the log of a foreign COMMAND, once it is certain that there will
+// be one.
 func (l *launcher) openLog() (err error) {
-	if l.log == "" {
-		l.output, err = os.OpenFile(os.DevNull, os.O_RDWR, 0)
-		return err
-	}
-	l.output, err = os.OpenFile(l.log, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
-	if err != nil {
+	if l.output, err = openLog(l.logPath, l.start.account, appending); err != nil {
 		return fmt.Errorf("--log: %w", err)
 	}
-	fi, err := l.output.Stat()
-	if err == nil {
-		l.before = fi.Size()
-	}
-	return err
+	return nil
 }
 
 // News is what "pidfile run" tells: started PID, running PID, unproven, or ended
@@ -159,7 +158,7 @@ func (l *launcher) background() (*exec.Cmd, io.Reader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	args := append([]string{"run", "--report=3", "--output=4"}, l.runFlags...)
+	args := append([]string{"run", "--report=3", "--output=" + l.logPath}, l.runFlags...)
 	if l.notify {
 		args = append(args, "--env=NOTIFY_SOCKET")
 	}
@@ -172,7 +171,7 @@ func (l *launcher) background() (*exec.Cmd, io.Reader, error) {
 	run := exec.Command(self, args...)
 	run.Args[0] = "pidfile"
 	run.Stderr = os.Stderr // until COMMAND runs
-	run.ExtraFiles = []*os.File{w, l.output}
+	run.ExtraFiles = []*os.File{w}
 	run.SysProcAttr = newSession()
 	return run, r, nil
 }
@@ -307,7 +306,13 @@ func (l *launcher) showLog() {
 	if l.log == "" {
 		return
 	}
-	lines := lastLines(l.output, l.before)
+	log, err := openLog(l.logPath, l.start.account, os.O_RDONLY)
+	if err != nil {
+		note("the log cannot be shown: %v", err)
+		return
+	}
+	defer log.Close()
+	lines := lastLines(log, l.before)
 	if len(lines) == 0 {
 		note("it wrote nothing to %s", l.log)
 		return
@@ -367,6 +372,9 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 	}
 	defer gate.Release()
 	if l.restart {
+		if err := l.openLog(); err != nil { // else it would be stopped in vain
+			return err
+		}
 		s := newStopper(l.killAfter)
 		s.holders = l.holders
 		line := showProgress(s.text)
@@ -392,6 +400,13 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 
 func (l *launcher) startForeign(ctx context.Context) error {
 	began := time.Now()
+	if l.output == nil {
+		if err := l.openLog(); err != nil {
+			return err
+		}
+	}
+	defer l.output.Close()
+	warnUnstoppable(l.path, "--foreign")
 	c := exec.Cmd{Path: l.start.path, Args: l.command, Env: l.start.environment(l.path), Dir: l.start.dir, Stdout: l.output, Stderr: l.output}
 	c.SysProcAttr = newSession()
 	if a := l.start.account; a != nil {

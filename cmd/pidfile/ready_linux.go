@@ -11,15 +11,24 @@ import (
 )
 
 // A readySocket hears from COMMAND that it is ready: sd_notify(3).
+//
+// Everybody can send to it, and few messages fill it, unix(7): so it is emptied
+// from the beginning on, as fast as that goes, and what is from others than those
+// whom we hear is dropped at once.
 type readySocket struct {
 	conn  *net.UnixConn
 	users []int
-	pid   int // COMMAND's, who may have become yet another user
 	ready chan struct{}
 
 	mu     sync.Mutex
+	pid    int          // COMMAND's, who may have become yet another user; 0: not known yet
+	early  map[int]bool // other users' processes that said READY=1 before
 	status string
+	said   bool // ready is closed
 }
+
+// maxEarly bounds early: COMMAND's PID is known a moment after it has started.
+const maxEarly = 1 << 16
 
 // listenReady makes a socket in the abstract namespace, which every user can
 // reach and which leaves no file. Its name is the kernel's choice, so that nobody
@@ -30,7 +39,7 @@ func listenReady(a *account) (*readySocket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &readySocket{conn: conn, users: []int{0, os.Geteuid()}, ready: make(chan struct{})}
+	s := &readySocket{conn: conn, users: []int{0, os.Geteuid()}, ready: make(chan struct{}), early: map[int]bool{}}
 	if a != nil {
 		s.users = append(s.users, a.uid)
 	}
@@ -46,20 +55,33 @@ func listenReady(a *account) (*readySocket, error) {
 		conn.Close()
 		return nil, err
 	}
+	go raw.Read(s.drain) // until READY=1, or Close, which is no error
 	return s, nil
 }
 
 // Name is what NOTIFY_SOCKET is to be set to.
 func (s *readySocket) Name() string { return s.conn.LocalAddr().String() }
 
-// Listen begins to hear COMMAND, whose PID is pid. What came before waits.
+// Listen says which PID COMMAND has.
 func (s *readySocket) Listen(pid int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.pid = pid
-	go s.listen()
+	if s.early[pid] {
+		s.setReady()
+	}
+	s.early = nil
 }
 
 // Ready is closed when COMMAND has said so.
 func (s *readySocket) Ready() <-chan struct{} { return s.ready }
+
+func (s *readySocket) setReady() {
+	if !s.said {
+		s.said = true
+		close(s.ready)
+	}
+}
 
 // Status is the last STATUS= of COMMAND.
 func (s *readySocket) Status() string {
@@ -73,38 +95,57 @@ func (s *readySocket) Status() string {
 
 func (s *readySocket) Close() error { return s.conn.Close() }
 
-// listen reads messages until READY=1 or Close.
-func (s *readySocket) listen() {
-	text, oob := make([]byte, 8192), make([]byte, 1024)
+// drain reads all messages that are there. It reports whether there is nothing
+// more to wait for.
+func (s *readySocket) drain(fd uintptr) bool {
+	var text [8192]byte
+	var oob [1024]byte
 	for {
-		n, m, _, _, err := s.conn.ReadMsgUnix(text, oob)
-		if err != nil {
-			return
-		}
-		if !s.trusts(oob[:m]) {
-			continue
-		}
-		for line := range strings.Lines(string(text[:n])) {
-			line = strings.TrimSuffix(line, "\n")
-			if status, ok := strings.CutPrefix(line, "STATUS="); ok {
-				s.mu.Lock()
-				s.status = status
-				s.mu.Unlock()
-			}
-			if line == "READY=1" {
-				close(s.ready)
-				return
-			}
+		n, m, _, _, err := unix.RecvmsgBuffers(int(fd), [][]byte{text[:]}, oob[:], unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		switch {
+		case err == unix.EAGAIN:
+			return false
+		case err == unix.EINTR:
+		case err != nil:
+			return true
+		case s.hear(string(text[:n]), sender(oob[:m])):
+			return true
 		}
 	}
 }
 
-// trusts reports whether a message is from one whom we hear. Descriptors that
-// came with it are closed.
-func (s *readySocket) trusts(oob []byte) (trusted bool) {
+// hear takes a message. It reports whether COMMAND is ready.
+func (s *readySocket) hear(text string, from *unix.Ucred) (ready bool) {
+	if from == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	trusted := int(from.Pid) == s.pid || slices.Contains(s.users, int(from.Uid))
+	if !trusted && s.pid != 0 {
+		return false
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		status, isStatus := strings.CutPrefix(line, "STATUS=")
+		switch {
+		case line == "READY=1" && trusted:
+			s.setReady()
+		case line == "READY=1" && len(s.early) < maxEarly:
+			s.early[int(from.Pid)] = true
+		case isStatus && trusted:
+			s.status = status
+		}
+	}
+	return s.said
+}
+
+// sender returns whom a message is from, nil if that cannot be told. Descriptors
+// that came with it are closed.
+func sender(oob []byte) (from *unix.Ucred) {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return false
+		return nil
 	}
 	for i := range messages {
 		if fds, err := unix.ParseUnixRights(&messages[i]); err == nil {
@@ -113,8 +154,8 @@ func (s *readySocket) trusts(oob []byte) (trusted bool) {
 			}
 		}
 		if who, err := unix.ParseUnixCredentials(&messages[i]); err == nil {
-			trusted = trusted || int(who.Pid) == s.pid || slices.Contains(s.users, int(who.Uid))
+			from = who
 		}
 	}
-	return trusted
+	return from
 }

@@ -87,7 +87,7 @@ Exit codes:
 	f.BoolVar(&r.become, "exec", false, "become COMMAND, keeping no parent: the lock lives as long as it does")
 	s.define(c)
 	f.IntVar(&r.report, "report", -1, "")
-	f.IntVar(&r.output, "output", -1, "")
+	f.StringVar(&r.log, "output", "", "")
 	_ = f.MarkHidden("report") // these two are for 'pidfile start'
 	_ = f.MarkHidden("output")
 	return c
@@ -166,7 +166,7 @@ func (s *settings) apply(r *runner) (err error) {
 		return fmt.Errorf("--on-lost: %q is not restore, stop or ignore", r.onLost)
 	}
 	r.tree = s.tree
-	r.start = starter{inherit: !s.close, group: s.group, die: s.die, dir: s.dir, umask: -1, tty: -1}
+	r.start = starter{inherit: !s.close, group: s.group, die: s.die, dir: s.dir, umask: -1, tty: -1, output: -1}
 	for _, v := range s.env {
 		if name, _, _ := strings.Cut(v, "="); name == "" {
 			return fmt.Errorf("--env: %q names no variable: write NAME=VALUE or NAME", v)

@@ -33,11 +33,13 @@ type runner struct {
 	killAfter  time.Duration
 	onLost     string
 	mode       fs.FileMode
-	report     int // descriptor that tells "pidfile start" how it goes; -1: none
-	output     int // descriptor that COMMAND, and then we, write to; -1: ours
+	report     int    // descriptor that tells "pidfile start" how it goes; -1: none
+	log        string // the file that COMMAND, and then we, write to; "": what is ours
 
 	starter    *os.File         // of report
+	logFile    *os.File         // kept open
 	missed     []syscall.Signal // caught while COMMAND could not be started
+	warned     bool             // that stop will refuse
 	told       int              // the PID that takeOver has told of
 	path       string           // of the PID file
 	start      starter
@@ -56,10 +58,14 @@ func (r *runner) run(name string, command []string) (err error) {
 		return err
 	}
 	r.start.path, r.start.argv, r.start.env = file, command, r.start.environment(r.path)
-	r.start.output = r.output
 	if r.report >= 0 {
-		private(r.report, r.output)
+		private(r.report)
 		r.starter = os.NewFile(uintptr(r.report), "report")
+	}
+	if r.replace { // else the running one would be stopped in vain
+		if err := r.openLog(); err != nil {
+			return err
+		}
 	}
 	lock.Publish, lock.Inherit = r.publish, r.start.inherit
 	f, err := r.acquire(pidfile.Config{Mode: r.mode, Command: command, TakeOver: r.takeOver})
@@ -234,6 +240,14 @@ func (r *runner) publish(b *lock.Pending) (int, error) {
 		pid := os.Getpid()
 		return pid, b.Write(pid)
 	}
+	if err := r.openLog(); err != nil {
+		return 0, err
+	}
+	if !r.start.inherit && !r.warned {
+		r.warned = true
+		r.progress.End()
+		warnUnstoppable(r.path, "--close")
+	}
 	s, err := newSupervisor(r)
 	if err != nil {
 		return 0, err
@@ -255,6 +269,22 @@ func (r *runner) publish(b *lock.Pending) (int, error) {
 	r.supervisor = s
 	return r.pid, nil
 }
+
+// openLog opens COMMAND's log, once it is certain that there will be a COMMAND.
+func (r *runner) openLog() error {
+	if r.log == "" || r.start.output >= 0 {
+		return nil
+	}
+	f, err := openLog(r.log, r.start.account, appending)
+	if err != nil {
+		return fmt.Errorf("--log: %w", err)
+	}
+	r.logFile, r.start.output = f, int(f.Fd())
+	return nil
+}
+
+// appending is how COMMAND has its log: it may be no one's to read.
+const appending = os.O_WRONLY | os.O_APPEND | os.O_CREATE
 
 // refused tells why there is no COMMAND, and with which code to exit.
 func (r *runner) refused(err error) error {
@@ -313,7 +343,7 @@ func (r *runner) exec(f *pidfile.File) error {
 // PID cannot yet be another process's.
 func (r *runner) supervise(f *pidfile.File) error {
 	r.tell("started %d", r.pid)
-	writeTo(r.output)
+	writeTo(r.start.output)
 	overtime := r.supervisor.wait(func() {
 		if r.onLost != "ignore" {
 			go r.keep(f)

@@ -47,19 +47,18 @@ func init() {
 	}
 }
 
-// rootShell starts an interactive shell on a terminal, with what run needs to run
-// the helper as another user.
-func rootShell(t *testing.T, mode string) (p *pseudoTerminal, shell *wrapper, dir string) {
+// public makes a directory that every user may use, and in it a helper that every
+// user may run: the directory of go test is root's own.
+func public(t *testing.T) (dir, helper string) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("NOT TESTED: needs root")
 	}
-	needs(t, "bash")
 	dir = t.TempDir()
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	for up := filepath.Dir(dir); up != os.TempDir(); up = filepath.Dir(up) {
+	for up := filepath.Dir(dir); up != filepath.Clean(os.TempDir()); up = filepath.Dir(up) {
 		if err := os.Chmod(up, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -68,15 +67,27 @@ func rootShell(t *testing.T, mode string) (p *pseudoTerminal, shell *wrapper, di
 	if err != nil {
 		t.Fatal(err)
 	}
-	helper := filepath.Join(dir, "helper") // another user may not enter go test's directory
+	helper = filepath.Join(dir, "helper")
 	if err := os.WriteFile(helper, self, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	p = newPseudoTerminal(t)
+	return dir, helper
+}
+
+// rootShell starts an interactive shell on a terminal, with what run needs to run
+// the helper as another user.
+func rootShell(t *testing.T, mode string) (*pseudoTerminal, *wrapper, string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("NOT TESTED: needs root")
+	}
+	needs(t, "bash")
+	dir, helper := public(t)
+	p := newPseudoTerminal(t)
 	c := exec.Command("bash", "--norc", "--noprofile", "-i")
 	c.Env = append(os.Environ(), "LC_ALL=C", "TERM=dumb", "HOME="+dir, "HISTFILE=", "PS1=READY> ", "PIDFILE_TEST_HELPER="+mode,
 		"LOG="+dir+"/log", "TEXT=touch "+dir+"/pwned\n", "P="+dir+"/a.pid", "COMMAND="+helper)
-	shell = p.run(t, c)
+	shell := p.run(t, c)
 	p.waitScreen(t, "READY> ")
 	return p, shell, dir
 }

@@ -8,4 +8,6 @@ const (
 	sysSetgroups = unix.SYS_SETGROUPS
 	sysSetgid    = unix.SYS_SETGID
 	sysSetuid    = unix.SYS_SETUID
+	sysSetresgid = unix.SYS_SETRESGID
+	sysSetresuid = unix.SYS_SETRESUID
 )

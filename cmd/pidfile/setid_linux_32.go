@@ -9,4 +9,6 @@ const (
 	sysSetgroups = unix.SYS_SETGROUPS32
 	sysSetgid    = unix.SYS_SETGID32
 	sysSetuid    = unix.SYS_SETUID32
+	sysSetresgid = unix.SYS_SETRESGID32
+	sysSetresuid = unix.SYS_SETRESUID32
 )

@@ -24,6 +24,9 @@ in the foreground, and return when it is ready: when it says so (--ready notify,
 the protocol of sd_notify(3)), or when it has lived for a while (--ready 2s).
 PIDFILE names it by then. If it ends first, its last log lines are shown.
 
+The log is opened with the rights of COMMAND's user, and with root's only where
+nobody else can change the way to it; never through a link.
+
 It is a success if COMMAND runs already, as init scripts want it (but see -E).
 
 With --foreign, COMMAND is a program that writes its own PIDFILE, and that may go

@@ -55,9 +55,12 @@ func complain(err error) {
 	sayLine("pidfile: error: " + err.Error())
 	var h *hinted
 	if errors.As(err, &h) {
-		sayLine("pidfile: hint: " + h.hint)
+		hint(h.hint)
 	}
 }
+
+// hint says what helps.
+func hint(s string) { sayLine("pidfile: hint: " + s) }
 
 // note tells something that is no error.
 func note(format string, args ...any) {

@@ -316,7 +316,10 @@ func (j *judgement) judgeView(c care, last bool) steadiness {
 // lock is another: then what was seen of the processes may be of another moment.
 func (j *judgement) changed(c care) bool {
 	now, err := c.view(j.path)
-	if err != nil || now.ID != j.view.ID || now.PID != j.view.PID || now.Marked != j.view.Marked {
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	if now.ID != j.view.ID || now.PID != j.view.PID || now.Marked != j.view.Marked {
 		return true
 	}
 	return j.locked && !now.Marked && !j.hidden && !proc.Exclusive(proc.ReadLocks().On(now.ID, j.path))

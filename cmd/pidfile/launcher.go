@@ -406,7 +406,7 @@ func (l *launcher) startForeign(ctx context.Context) error {
 		}
 	}
 	defer l.output.Close()
-	warnUnstoppable(l.path, "--foreign")
+	warnForeign(l.path, l.start.account)
 	c := exec.Cmd{Path: l.start.path, Args: l.command, Env: l.start.environment(l.path), Dir: l.start.dir, Stdout: l.output, Stderr: l.output}
 	c.SysProcAttr = newSession()
 	if a := l.start.account; a != nil {

@@ -39,7 +39,6 @@ type runner struct {
 	starter    *os.File         // of report
 	logFile    *os.File         // kept open
 	missed     []syscall.Signal // caught while COMMAND could not be started
-	warned     bool             // that stop will refuse
 	told       int              // the PID that takeOver has told of
 	path       string           // of the PID file
 	start      starter
@@ -242,11 +241,6 @@ func (r *runner) publish(b *lock.Pending) (int, error) {
 	}
 	if err := r.openLog(); err != nil {
 		return 0, err
-	}
-	if !r.start.inherit && !r.warned {
-		r.warned = true
-		r.progress.End()
-		warnUnstoppable(r.path, "--close")
 	}
 	s, err := newSupervisor(r)
 	if err != nil {

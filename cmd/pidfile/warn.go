@@ -6,28 +6,31 @@ import (
 	"path/filepath"
 )
 
-// warnUnstoppable tells root when it starts what its own stop will refuse to
-// signal. In a directory that others may change, anybody's process may be named,
-// and what could prove the opposite is missing here: COMMAND does not hold the
-// lock, because of --close, or since it is foreign.
-func warnUnstoppable(path, why string) {
+// warnForeign tells root when it starts what its own stop will refuse to signal.
+// In a directory that others may change, any process may be named, and a foreign
+// COMMAND does not hold the lock, which could prove the opposite.
+func warnForeign(path string, a *account) {
 	if os.Geteuid() != 0 {
 		return
 	}
+	uid := 0
+	if a != nil {
+		uid = a.uid // a process's own user is trusted about it
+	}
 	dir := filepath.Dir(path)
-	if doubt := untrusted(dir); doubt != "" {
-		note("warning: %s %s, and with %s nothing else proves whom %s names: 'pidfile stop' will refuse", dir, doubt, why, path)
-		hint("put PIDFILE into a directory that only root can change, as /run")
+	if doubt := untrusted(dir, uid); doubt != "" {
+		note("warning: %s %s, and with --foreign nothing else proves which process %s names: 'pidfile stop' will refuse", dir, doubt, path)
+		hint("put PIDFILE into a directory that only root can change, such as /run, or use stop --program")
 	}
 }
 
-// untrusted says why others than root may put files into dir, or replace them; ""
-// if they may not.
-func untrusted(dir string) string {
+// untrusted says why others than root and user uid may put files into dir, or
+// replace them; "" if they may not.
+func untrusted(dir string, uid int) string {
 	fi, err := os.Stat(dir)
 	switch {
 	case err != nil: // the start fails, and says why
-	case owner(fi) != 0:
+	case owner(fi) != 0 && owner(fi) != uid:
 		return fmt.Sprintf("belongs to UID %d", owner(fi))
 	case fi.Mode().Perm()&0o002 != 0 && fi.Mode()&os.ModeSticky == 0:
 		return "may be changed by everybody"

@@ -97,8 +97,8 @@ bit foreign[FILES+1];		/* not only born locked: a stranger wrote it, or it was t
 #endif
 #if CHILDREN
 byte inherited, sharers;	/* the file that SHARED is open on, and how many have it */
-byte baton;			/* who has the baton's lock */
-byte deed, deedpid;		/* what the baton says */
+byte handoff;			/* who has the hand-off lock */
+byte state, statepid;		/* what its file says */
 #define UNCLAIMED 0
 #define REPLACED 1
 #define INSTEAD 2		/* "shared" */
@@ -213,8 +213,8 @@ inline die() {
 	bit window, change; \
 	bit reading;		/* has an fcntl read lock on fd */ \
 	bit sharing;		/* has SHARED open */ \
-	bit hand;		/* h.hand */ \
-	bit inplace;		/* cannot give birth to a file */ \
+	bit handed;		/* h.handoff */ \
+	bit inplace;		/* cannot make files */ \
 	bit locked, seen; byte before; \
 	byte first
 
@@ -303,6 +303,13 @@ inline takes_leave(g) { if :: holder == g -> holder = 0; file = 0 :: else fi }
 /* The rule for programs that never lock: Config.running in pidfile.go. */
 #define RUNNING(i) (text[i] != NOTEXT && text[i] != WORKER && text[i] != mypid && alive[text[i]] && !stale[i])
 
+/* verifyPath */
+#ifdef NO_COMPARE
+#define STILL(i) (path != 0)
+#else
+#define STILL(i) (path == (i))
+#endif
+
 /* Check: the path names our file, and the text is ours. */
 #ifdef NO_TEXT_CHECK
 #define CHECK(i) (path == (i))
@@ -379,11 +386,7 @@ inline close_other(f) { refs[f]--; forget(f); f = 0 }	/* a descriptor that has n
 inline settle(g) {
 	STEP(
 		if
-#ifdef NO_COMPARE
-		:: path == 0 -> r = AGAIN
-#else
-		:: path != fd -> printf("%d: file %d is not the path's\n", me, fd); r = AGAIN
-#endif
+		:: !STILL(fd) -> printf("%d: file %d is not the path's\n", me, fd); r = AGAIN
 		:: else -> printf("%d: file %d is the path's\n", me, fd); enter_window(); r = OK
 		fi);
 	if
@@ -427,14 +430,16 @@ inline replaceStale(g) {
 	:: r == OK ->
 		STEP(
 			if
-			:: path == fd -> enter_change(); r = OK
+			:: STILL(fd) -> enter_change(); r = OK
 			:: else -> printf("%d: file %d is not the path's any more\n", me, fd); r = AGAIN
 			fi);
 		if
 		:: r == OK ->
 #ifdef SPARE_REMOVED
 			if
-			:: me != LATE -> spare = 0; recorder = 0; leave_window(); r = AGAIN; STEP(unlockAndClose(next))
+			:: me != LATE ->	/* rm of the spare name */
+				spare = 0; recorder = 0; leave_window(); r = AGAIN;
+				STEP(unlockAndClose(next))
 			:: STEP(rename_spare(g, 0, mypid))
 			fi
 #else
@@ -443,19 +448,24 @@ inline replaceStale(g) {
 #ifdef EXEC_FAILS
 			if
 			:: me != LATE ->	/* Publish fails after the rename: COMMAND cannot be executed */
+				drop_spare(hold);
 				STEP(if :: path == hold -> unlink_path(g) :: else fi; takes_leave(g));
-				STEP(printf("%d: unlinks the spare name\n", me); unlink_spare());
 				STEP(unlockAndClose(hold); said = 0);
 				r = FAILED
 			:: true
 			fi
 #endif
 		:: else ->
-			STEP(printf("%d: unlinks the spare name\n", me); unlink_spare());
+			drop_spare(next);
 			STEP(unlockAndClose(next); leave_window())
 		fi
 	:: else -> leave_window()
 	fi
+}
+
+/* unlinkIf, of the spare name */
+inline drop_spare(f) {
+	STEP(if :: spare == f -> printf("%d: unlinks the spare name\n", me); unlink_spare() :: else fi)
 }
 
 /* createSpare makes the file next, which has the spare name. */
@@ -481,7 +491,13 @@ inline link_spare(as) {
 inline rename_spare(g, from, named) {
 	MUST(spare == next, nobody_elses);
 #ifdef KNOWN_SPARE
-	if :: spare == 0 -> printf("%d: cannot rename, and gives up\n", me); leave_window(); goto died :: else fi;
+	if
+	:: spare == 0 -> printf("%d: cannot rename, and gives up\n", me); leave_window(); goto died
+	:: spare != 0 && spare != next && from == 0 ->
+		printf("%d: has renamed file %d, and gives up\n", me, spare);	/* Pending.renamed */
+		x = path; path = spare; spare = 0; forget(x); x = 0; leave_window(); goto died
+	:: else
+	fi;
 #endif
 	MUST(MAY_GO(g) || from != 0 && holder == from, nobody_elses);
 	printf("%d: renames file %d over file %d\n", me, spare, path);
@@ -568,12 +584,12 @@ inline inPlace(g) {
 inline release(g) {
 #if CHILDREN
 	r = OK;
-	if :: hand -> part() :: else fi;
+	if :: handed -> part() :: else fi;
 	if
-	:: r == LEFT -> STEP(leave(); takes_leave(g)); dropOld()
+	:: r == LEFT -> STEP(leave(); takes_leave(g)); releaseRetained()
 	:: else -> remove(g)
 	fi;
-	if :: hand -> STEP(hand = 0; drop_baton()) :: else fi;
+	if :: handed -> STEP(handed = 0; drop_handoff()) :: else fi;
 #else
 	remove(g);
 #endif
@@ -609,18 +625,30 @@ inline remove(g) {
 #else
 	STEP(unlockAndClose(hold));
 #endif
-	dropOld()
+	releaseRetained()
 }
 
-inline dropOld() {
+inline releaseRetained() {
 	if :: old0 != 0 -> STEP(unlockAndClose(old0)) :: else fi;
 #if KEEP == 2
 	if :: old1 != 0 -> STEP(unlockAndClose(old1)) :: else fi
 #endif
 }
 
-/* keep keeps fd. Of too many the oldest is given back. */
-inline keep() {
+/* Who waits for the path's file must not have retained it: it would wait for itself. */
+inline retainLeft() {
+#ifdef NO_LEFT
+	retain()
+#else
+	if
+	:: path != fd -> retain()
+	:: path == fd -> STEP(unlockAndClose(fd))
+	fi
+#endif
+}
+
+/* retain keeps fd. Of too many the oldest is given back. */
+inline retain() {
 	STEP(
 		if
 		:: old0 == 0 -> old0 = fd
@@ -653,9 +681,9 @@ inline record(as, g, from) {
 		if
 		:: r == OK ->
 			STEP(rename_spare(g, from, as));
-			keep()
+			retain()
 		:: r == CHANGED ->
-			STEP(if :: spare == next -> unlink_spare() :: else fi);
+			drop_spare(next);
 			STEP(unlockAndClose(next); leave_window())
 		:: else -> leave_window()
 		fi
@@ -678,7 +706,7 @@ inline renew(g) {
 				takes(g, next); fd = hold; hold = next; next = 0; r = OK
 			:: else -> printf("%d: the path is taken\n", me)
 			fi);
-		if :: r == OK -> keep() :: else fi
+		if :: r == OK -> retain() :: else fi
 	:: else
 	fi
 }
@@ -707,7 +735,7 @@ inline serve(g) {
 			:: r == LEFT ->
 				STEP(unlockAndClose(fd));
 #ifndef NO_DROP
-				dropOld();
+				releaseRetained();
 #endif
 				break
 			:: else -> settle(g)
@@ -721,7 +749,7 @@ inline serve(g) {
 #endif
 			STEP(close_other(fd))		/* waitStranger returns after ten seconds */
 		:: else ->
-			if :: fd != 0 -> keep() :: else fi;
+			if :: fd != 0 -> retainLeft() :: else fi;
 			if :: r == OK -> break :: else fi
 		fi
 	od
@@ -755,41 +783,41 @@ inline waitOFD() {
 inline begin_guard() { r = OK }
 inline end_guard() { skip }
 #else
-inline take_baton() {
-#ifdef NO_BATON
+inline take_handoff() {
+#ifdef NO_HANDOFF
 	skip
 #else
-	STEP(baton == 0 -> baton = me)
+	STEP(handoff == 0 -> handoff = me)
 #endif
 }
 
-inline drop_baton() { if :: baton == me -> baton = 0 :: else fi }
+inline drop_handoff() { if :: handoff == me -> handoff = 0 :: else fi }
 
 /* adopted: unclaimed, or what a child has made of the file */
-#define ADOPTED (CHECK(hold) -> UNCLAIMED : deed)
+#define ADOPTED (CHECK(hold) -> UNCLAIMED : state)
 
 /* guarded is a bracket: what begin_guard finds to be a child's is left alone. */
 inline begin_guard() {
 	r = OK;
 	if
-	:: hand -> take_baton(); STEP(r = (ADOPTED == UNCLAIMED -> OK : CHANGED))
+	:: handed -> take_handoff(); STEP(r = (ADOPTED == UNCLAIMED -> OK : CHANGED))
 	:: else
 	fi
 }
 
 inline end_guard() {
 	if
-	:: hand -> STEP(hand = (hold == inherited); drop_baton())
+	:: handed -> STEP(handed = (hold == inherited); drop_handoff())
 	:: else
 	fi
 }
 
 inline part() {
-	take_baton();
-#ifdef NO_DEED
+	take_handoff();
+#ifdef NO_STATE
 	STEP(r = (CHECK(hold) -> OK : CHANGED));
 #else
-	STEP(r = (CHECK(hold) -> OK : (deed == INSTEAD -> LEFT : CHANGED)));
+	STEP(r = (CHECK(hold) -> OK : (state == INSTEAD -> LEFT : CHANGED)));
 #endif
 	if
 	:: r == OK -> STEP(unlink_spare())	/* of a child that crashed */
@@ -801,7 +829,7 @@ inline leave() { printf("%d: leaves file %d to the child\n", me, hold); close_fd
 
 /* claim: the inherited descriptor is hold. */
 inline claim(g) {
-	STEP(said = deedpid; if :: CHECK(hold) -> r = OK :: else -> r = CHANGED fi);
+	STEP(said = statepid; if :: CHECK(hold) -> r = OK :: else -> r = CHANGED fi);
 	if
 	:: r == OK ->
 		STEP(
@@ -814,10 +842,10 @@ inline claim(g) {
 	fi;
 	if
 	:: r == OK ->
-		STEP(deed = REPLACED);
+		STEP(state = REPLACED);
 		if
-		:: record(mypid, g, 1); if :: r == OK -> dropOld() :: else -> STEP(deed = UNCLAIMED) fi
-		:: STEP(deed = INSTEAD);	/* no room for a second file */
+		:: record(mypid, g, 1); if :: r == OK -> releaseRetained() :: else -> STEP(state = UNCLAIMED) fi
+		:: STEP(state = INSTEAD);	/* no room for a second file */
 			STEP(if :: CHECK(hold) -> enter_window(); r = OK :: else -> r = CHANGED fi);
 			if
 			:: r == OK ->
@@ -825,9 +853,9 @@ inline claim(g) {
 					MUST(MAY_GO(g) || holder == 1, nobody_elses);
 					printf("%d: writes into file %d\n", me, hold);
 					text[hold] = mypid; said = mypid; takes_leave(1); takes(g, hold); leave_window())
-			:: else -> STEP(deed = UNCLAIMED)
+			:: else -> STEP(state = UNCLAIMED)
 			fi
-		:: STEP(deed = UNCLAIMED); r = FAILED
+		:: STEP(state = UNCLAIMED); r = FAILED
 		fi
 	:: else
 	fi
@@ -873,7 +901,7 @@ inline fork() {
 	fi;
 #ifndef COMMAND
 	if
-	:: !hand -> hand = 1; deed = UNCLAIMED; deedpid = said
+	:: !handed -> handed = 1; state = UNCLAIMED; statepid = said
 	:: else
 	fi;
 #endif
@@ -892,8 +920,8 @@ inline cleanup() {
 	:: atomic { old0 != 0 -> close_fd(old0) }
 	:: atomic { old1 != 0 -> close_fd(old1) }
 #if CHILDREN
-	:: atomic { baton == me -> baton = 0 }
-	:: fd == 0 && hold == 0 && next == 0 && old0 == 0 && old1 == 0 && baton != me -> break
+	:: atomic { handoff == me -> handoff = 0 }
+	:: fd == 0 && hold == 0 && next == 0 && old0 == 0 && old1 == 0 && handoff != me -> break
 #else
 	:: fd == 0 && hold == 0 && next == 0 && old0 == 0 && old1 == 0 -> break
 #endif
@@ -981,7 +1009,7 @@ begin:
 died:
 	cleanup();
 	atomic {
-		alive[mypid] = 0; hand = 0; said = 0; locked = 0; as = 0;
+		alive[mypid] = 0; handed = 0; said = 0; locked = 0; as = 0;
 		if
 		:: rounds > 0 -> start(); goto begin
 		:: else
@@ -996,12 +1024,12 @@ proctype child(byte me) {
 	if
 #ifndef COMMAND
 	:: true ->
-		take_baton();
+		take_handoff();
 		claim(me);
 		if
-		:: r == OK -> r = 0; STEP(drop_baton()); release(me)
-		:: r == CHANGED -> STEP(close_fd(hold)); STEP(drop_baton())
-		:: else -> STEP(drop_baton())
+		:: r == OK -> r = 0; STEP(drop_handoff()); release(me)
+		:: r == CHANGED -> STEP(close_fd(hold)); STEP(drop_handoff())
+		:: else -> STEP(drop_handoff())
 		fi
 #endif
 	:: true		/* it never adopts */
@@ -1118,7 +1146,7 @@ proctype server(byte me, q) {
 				fi };
 			if
 			:: r == OK -> atomic { lock[fd] == 0 -> lock[fd] = me; printf("queue %d: has locked file %d\n", q, fd) }
-			:: else -> dropOld(); break
+			:: else -> releaseRetained(); break
 			fi
 		:: else
 		fi;
@@ -1132,15 +1160,15 @@ proctype server(byte me, q) {
 #ifndef NO_DROP
 			if :: fd != 0 -> STEP(unlockAndClose(fd)) :: else fi;
 #endif
-			dropOld(); break
+			releaseRetained(); break
 		:: w != 0 && r == OK -> settle(WAITER(w))
 		:: else -> createNew(WAITER(w))
 		fi;
 		if
 		:: r == HELD -> atomic { back(q, w) }; STEP(unlock(fd)); STEP(close_other(fd))
-		:: r == AGAIN -> atomic { back(q, w) }; if :: fd != 0 -> keep() :: else fi
+		:: r == AGAIN -> atomic { back(q, w) }; if :: fd != 0 -> retainLeft() :: else fi
 		:: else ->
-			if :: fd != 0 -> keep() :: else fi;
+			if :: fd != 0 -> retain() :: else fi;
 			atomic {
 				got[w] = hold; got0[w] = old0; got1[w] = old1; hold = 0; old0 = 0; old1 = 0; said = 0;
 				done[w] = OK; w = 0 }

@@ -263,7 +263,7 @@ func notPIDFile(fd int, st meta, pid int) string {
 	case st.size > MaxText && !allNUL(fd, st.size):
 		return "its first line is not a PID, and it is longer than a PID"
 	case st.mode&0o111 != 0 && !keepsNoModes(fd):
-		return "it may be executed"
+		return "it is executable"
 	}
 	return ""
 }

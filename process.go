@@ -234,14 +234,14 @@ func pin(ctx context.Context, path string) (judgement, *proc.Handle, error) {
 			return j, nil, err
 		default:
 			again, err := judge(path, care{act: true, ctx: ctx})
-			if err != nil || again.info != nil && again.info.PID == h.PID() && h.Unreaped() {
-				if err != nil {
-					h.Close()
-					h = nil
-				}
+			if err == nil && again.info != nil && again.info.PID == h.PID() && h.Unreaped() {
 				return again, h, nil
 			}
+			same := again.info == nil && again.view.ID == j.view.ID && again.view.PID == j.view.PID && !h.Ended()
 			h.Close()
+			if err != nil || again.cause != nil || same { // as where descriptors run out: its evidence says so
+				return again, nil, nil
+			}
 		}
 		if time.Since(began) > settleTime {
 			j.keepsChanging()

@@ -36,6 +36,7 @@ const (
 // each does act for every PIDFILE at once, while a terminal shows text, if any;
 // prints the outcomes in their order, and returns the highest exit code.
 func each(args []string, asJSON bool, text func(time.Duration) string, act func(path string) outcome) error {
+	endBySignals()
 	paths, err := resolveAll(args)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -134,15 +135,31 @@ func TestStatusAtTheEnd(t *testing.T) {
 // Rivals that replace each other: each runs COMMAND until it is replaced. None gives
 // up, and none sleeps for nothing.
 func TestRivalReplace(t *testing.T) {
+	const rivals = 20
+	began := time.Now()
+	path := filepath.Join(t.TempDir(), "a.pid")
+	var before int
+	for range rivals { // one after the other, which is as fast as it can be
+		w := begun(t, "run", "--replace", path, "sleep", "1000")
+		eventually(t, "another PID in "+path, func() bool {
+			text, _ := os.ReadFile(path)
+			pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+			if pid == 0 || pid == before {
+				return false
+			}
+			before = pid
+			return true
+		})
+		go func() { _ = w.Wait() }()
+	}
+	call(t, "stop", path).is(t, 0, "stopped")
+	floor := time.Since(began)
 	for range rounds(20, 2) {
 		path := filepath.Join(t.TempDir(), "a.pid")
-		const rivals = 20
-		var all []*exec.Cmd
 		ended := make(chan string, rivals)
 		began := time.Now()
 		for range rivals {
 			c := begun(t, "run", "--replace", path, "sleep", "1000")
-			all = append(all, c)
 			go func() {
 				err := c.Wait()
 				ended <- fmt.Sprintf("exit code %d: %s", exitCode(t, err), c.Stderr)
@@ -158,7 +175,11 @@ func TestRivalReplace(t *testing.T) {
 				t.Fatal("the rivals do not come to an end")
 			}
 		}
-		t.Logf("%d rivals took %v", rivals, time.Since(began))
+		took := time.Since(began)
+		t.Logf("%d rivals took %v, and one after the other %v", rivals, took, floor)
+		if took > 3*floor+time.Second {
+			t.Error("some have slept")
+		}
 		call(t, "stop", path).is(t, 0, "stopped")
 		if how := <-ended; how != "exit code 143: " {
 			t.Error(how)

@@ -70,6 +70,7 @@ Exit codes, as for init scripts (LSB); of several the highest:
 
 // inspectAll resolves all names before it looks at the first file.
 func inspectAll(args []string) ([]pidfile.Status, error) {
+	endBySignals()
 	paths, err := resolveAll(args)
 	if err != nil {
 		return nil, err

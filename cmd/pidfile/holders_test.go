@@ -1,0 +1,337 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// reader is an ordinary user, who may read the PID file of root's service.
+const reader = 1234
+
+// asUser makes a command an ordinary user's.
+func asUser(uid uint32, c *exec.Cmd) *exec.Cmd {
+	c.Dir = "/"
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	return c
+}
+
+// keptOut is the situation after a crash: the wrapper and COMMAND were killed, and
+// another user, who may only read the file, has its lock. It returns the PID that the file
+// names and that of the user's process.
+func keptOut(t *testing.T) (path string, dead, holder int) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: needs root")
+	}
+	needTools(t, "flock")
+	dir, err := os.MkdirTemp("", "pidfile-public-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(dir, "a.pid")
+	w := start(t, path, "sleep", "1000")
+	dead = w.command(t)
+	c := background(t, asUser(reader, exec.Command("flock", path, "sleep", "1000")))
+	eventually(t, "a waiter", func() bool { return blocked(path) > 0 })
+	if err := w.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	w.wait(t)
+	kill(t, dead, unix.SIGKILL)
+	eventually(t, "the user's lock", func() bool { return blocked(path) == 0 })
+	return path, dead, c.Process.Pid
+}
+
+func needTools(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skip("SKIPPED: ", err)
+		}
+	}
+}
+
+// TestReaderKeepsOut: nothing says that a dead process runs, who has the lock is
+// named, and no way around it is taken that was not asked for.
+func TestReaderKeepsOut(t *testing.T) {
+	path, dead, holder := keptOut(t)
+	lock := fmt.Sprintf("the lock is held by PID %d (flock), user %d", holder, reader)
+	for _, c := range []struct {
+		code int
+		args []string
+	}{
+		{4, []string{"start", path, "--", "sleep", "1000"}},
+		{4, []string{"start", "-q", "-E", "9", path, "--", "sleep", "1000"}},
+		{75, []string{"run", path, "true"}},
+		{4, []string{"stop", path}},
+		{4, []string{"signal", "TERM", path}},
+		{4, []string{"restart", path, "--", "sleep", "1000"}},
+		{75, []string{"run", "--replace", path, "true"}},
+	} {
+		r := call(t, c.args...)
+		if r.code != c.code || !strings.Contains(r.stderr, lock) || r.stdout != "" {
+			t.Errorf("%v: exit code %d, want %d, and %q: %s%s", c.args, r.code, c.code, lock, r.stdout, r.stderr)
+		}
+		if strings.Contains(r.stderr, fmt.Sprintf("already running: PID %d", dead)) {
+			t.Errorf("%v: a dead process runs: %s", c.args, r.stderr)
+		}
+		if c.args[0] == "start" && !strings.Contains(r.stderr, "pidfile stop --holders") {
+			t.Errorf("%v: it does not say what helps: %s", c.args, r.stderr)
+		}
+	}
+	call(t, "status", path).is(t, 0, fmt.Sprintf(`the lock is held by PID %d \(flock\), user %d`, holder, reader))
+	if !alive(holder) {
+		t.Error("the holder was harmed")
+	}
+}
+
+// TestHolders: root ends who has the lock.
+func TestHolders(t *testing.T) {
+	for name, row := range map[string]struct {
+		args []string
+		out  string
+	}{
+		"stop":    {[]string{"stop", "--holders"}, "stopped"},
+		"restart": {[]string{"restart", "--holders"}, "started, PID"},
+		"run":     {[]string{"run", "--replace", "--holders"}, ""},
+		"no kill": {[]string{"stop", "--holders", "--no-kill"}, "stopped"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path, _, holder := keptOut(t)
+			args := append(row.args, path)
+			switch row.args[0] {
+			case "restart":
+				args = append(args, "--", "sleep", "1000")
+			case "run":
+				args = append(args, "--", "true")
+			}
+			r := call(t, args...)
+			r.is(t, 0, row.out)
+			if r.stderr != "" {
+				t.Error(r.stderr)
+			}
+			if alive(holder) {
+				t.Error("the holder lives")
+			}
+			call(t, "stop", path).is(t, 0, "")
+			if code, stderr := try(t, path, "true"); code != 0 {
+				t.Errorf("the next start: exit code %d: %s", code, stderr)
+			}
+		})
+	}
+}
+
+// TestHoldersOfOthers: an ordinary user ends nobody else's process, and is told.
+func TestHoldersOfOthers(t *testing.T) {
+	path, _, holder := keptOut(t)
+	r := finish(t, asUser(4321, exec.Command(publicBinary(t), "stop", "--holders", path)))
+	if r.code != 4 || !strings.Contains(r.stderr, "not permitted") || !strings.Contains(r.stderr, fmt.Sprintf("PID %d (flock), user %d", holder, reader)) {
+		t.Errorf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	if !alive(holder) {
+		t.Error("the holder was harmed")
+	}
+	// The file is root's: its user alone may not have a say in it.
+	finish(t, asUser(reader, exec.Command(publicBinary(t), "stop", "--holders", path))).is(t, 0, "stopped")
+}
+
+// publicBinary is the command under test, where every user may run it.
+func publicBinary(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pidfile-public-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	text, err := os.ReadFile(binary)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "pidfile"), text, 0o755)
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "pidfile")
+}
+
+// TestHoldersOfAnotherFile: the attacker makes the name lead to another service's
+// file. --holders goes no further than stop does.
+func TestHoldersOfAnotherFile(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: needs root")
+	}
+	dir := t.TempDir()
+	victim := start(t, filepath.Join(dir, "victim.pid"), "sleep", "1000")
+	pid := victim.command(t)
+	link := filepath.Join(dir, "theirs")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Lchown(link, reader, reader); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(link, "victim.pid")
+	for _, args := range [][]string{{"stop", path}, {"stop", "--holders", path}, {"signal", "TERM", path}, {"reload", path},
+		{"stop", "--program", "cat", path}, {"run", "--replace", "--holders", path, "true"}} {
+		r := call(t, args...)
+		if want := map[bool]int{true: 75, false: 4}[args[0] == "run"]; r.code != want || !strings.Contains(r.stderr, "not trusted") {
+			t.Errorf("%v: exit code %d, want %d: %s%s", args, r.code, want, r.stdout, r.stderr)
+		}
+	}
+	if !alive(pid) || !alive(victim.Process.Pid) {
+		t.Fatal("the victim was harmed")
+	}
+	// The caller's word.
+	call(t, "signal", "--program", "sleep", "CONT", path).is(t, 0, "sent CONT")
+	call(t, "stop", "--program", "sleep", path).is(t, 0, "stopped")
+	victim.wait(t)
+}
+
+// TestStartOfZombie: what has ended, and is not reaped, does not run.
+func TestStartOfZombie(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	w := start(t, path, "sleep", "1000")
+	pid := w.command(t)
+	w.signal(t, unix.SIGSTOP)
+	stopped(t, true, w.Process.Pid)
+	kill(t, pid, unix.SIGKILL)
+	r := call(t, "start", path, "--", "sleep", "1000")
+	if r.code != 4 || !strings.Contains(r.stderr, fmt.Sprintf("PID %d has ended", pid)) || !strings.Contains(r.stderr, fmt.Sprintf("held by PID %d", w.Process.Pid)) {
+		t.Errorf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	w.signal(t, unix.SIGCONT)
+	w.wait(t)
+	works(t, path)
+}
+
+// TestStartAtTheEnd: a start while the old one ends either finds it alive, or starts.
+func TestStartAtTheEnd(t *testing.T) {
+	race(t, rounds(1000, 40), func(path string, command *os.Process) []*exec.Cmd {
+		var out bytes.Buffer
+		c := exec.Command(binary, "start", "--ready", "10ms", path, "--", "sleep", "1000")
+		c.Stdout, c.Stderr = &out, new(bytes.Buffer)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		all := atTheEnd(command, func() *exec.Cmd { return c })
+		t.Cleanup(func() { killOrphans() })
+		return all
+	}, 0)
+	killOrphans()
+}
+
+// TestFewDescriptors: where descriptors run out, every command ends.
+func TestFewDescriptors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.pid")
+	w := start(t, path, "sleep", "1000")
+	pid := w.command(t)
+	for n := 6; n < 16; n++ {
+		for _, args := range []string{"signal CONT", "status", "wait -t 10ms", "signal TERM"} {
+			if n > 6 && args == "signal TERM" {
+				continue
+			}
+			c := exec.Command("sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" %s "$1"`, n, args), binary, path)
+			var out bytes.Buffer
+			c.Stdout, c.Stderr = &out, &out
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
+			code := exitCode(t, c.Wait())
+			late.Stop()
+			if code != 0 && code != 4 && code != 124 && code != 125 {
+				t.Errorf("%d descriptors: %s: exit code %d: %s", n, args, code, &out)
+			}
+		}
+	}
+	_ = pid
+}
+
+// TestHungFileSystem: a file system that never answers does not keep a command from
+// ending at its time, or at a TERM.
+func TestHungFileSystem(t *testing.T) {
+	dir := hungFileSystem(t)
+	path := filepath.Join(dir, "a.pid")
+	for _, row := range []struct {
+		code int
+		args []string
+	}{{124, []string{"wait", "-t", "100ms"}}, {124, []string{"wait", "--running", "-t", "100ms"}},
+		{4, []string{"stop", "-t", "100ms"}}, {4, []string{"signal", "HUP"}}} {
+		t.Run(row.args[0], func(t *testing.T) {
+			t.Parallel()
+			c := exec.Command(binary, append(row.args, path)...)
+			var out bytes.Buffer
+			c.Stdout, c.Stderr = &out, &out
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
+			defer late.Stop()
+			if code := exitCode(t, c.Wait()); code != row.code {
+				t.Errorf("exit code %d, want %d: %s", code, row.code, &out)
+			}
+		})
+	}
+	t.Run("TERM", func(t *testing.T) {
+		t.Parallel()
+		c := exec.Command(binary, "wait", path)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a call that hangs", func() bool {
+			tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", c.Process.Pid))
+			for _, task := range tasks {
+				text, _ := os.ReadFile(task)
+				if strings.Contains(string(text), "fuse") || strings.Contains(string(text), "request_wait_answer") {
+					return true
+				}
+			}
+			return false
+		})
+		_ = c.Process.Signal(unix.SIGTERM)
+		late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
+		defer late.Stop()
+		if code := exitCode(t, c.Wait()); code != 143 {
+			t.Errorf("exit code %d", code)
+		}
+	})
+}
+
+// hungFileSystem mounts a FUSE whose server never answers.
+func hungFileSystem(t *testing.T) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: needs root to mount")
+	}
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: /dev/fuse: ", err)
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("hung", dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("fd=%d,rootmode=40755,user_id=0,group_id=0", fd)); err != nil {
+		_ = unix.Close(fd)
+		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: mount: ", err)
+	}
+	t.Cleanup(func() {
+		_ = unix.Close(fd) // ends every call that waits
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+	})
+	return dir
+}

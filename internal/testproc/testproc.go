@@ -147,10 +147,16 @@ func Has(t testing.TB, name string) bool {
 	case os.Getenv("CI") == "true":
 		t.Errorf("NOT TESTED, though CI=true: %v", err)
 	default:
-		skips.add(name)
-		t.Logf("SKIPPED IN PART: %v", err)
+		SkipPart(t, name, err)
 	}
 	return false
+}
+
+// SkipPart counts a part of the test as skipped. The test goes on.
+func SkipPart(t testing.TB, need string, why ...any) {
+	t.Helper()
+	skips.add(need)
+	t.Log("SKIPPED IN PART: needs " + need + detail(why))
 }
 
 // Strace returns the path of strace(1), if it may trace here: many containers

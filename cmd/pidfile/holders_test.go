@@ -19,8 +19,8 @@ import (
 // reader is an ordinary user, who may read the PID file of root's service.
 const reader = 1234
 
-// asUser makes a command an ordinary user's.
-func asUser(uid uint32, c *exec.Cmd) *exec.Cmd {
+// ordinary makes a command an ordinary user's.
+func ordinary(uid uint32, c *exec.Cmd) *exec.Cmd {
 	c.Dir = "/"
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	return c
@@ -46,7 +46,7 @@ func keptOut(t *testing.T) (path string, dead, holder int) {
 	path = filepath.Join(dir, "a.pid")
 	w := start(t, path, "sleep", "1000")
 	dead = w.command(t)
-	c := background(t, asUser(reader, exec.Command("flock", path, "sleep", "1000")))
+	c := background(t, ordinary(reader, exec.Command("flock", path, "sleep", "1000")))
 	eventually(t, "a waiter", func() bool { return blocked(path) > 0 })
 	if err := w.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func TestHolders(t *testing.T) {
 // TestHoldersOfOthers: an ordinary user ends nobody else's process, and is told.
 func TestHoldersOfOthers(t *testing.T) {
 	path, _, holder := keptOut(t)
-	r := finish(t, asUser(4321, exec.Command(publicBinary(t), "stop", "--holders", path)))
+	r := finish(t, ordinary(4321, exec.Command(publicBinary(t), "stop", "--holders", path)))
 	if r.code != 4 || !strings.Contains(r.stderr, "not permitted") || !strings.Contains(r.stderr, fmt.Sprintf("PID %d (flock), user %d", holder, reader)) {
 		t.Errorf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
@@ -147,7 +147,7 @@ func TestHoldersOfOthers(t *testing.T) {
 		t.Error("the holder was harmed")
 	}
 	// The file is root's: its user alone may not have a say in it.
-	finish(t, asUser(reader, exec.Command(publicBinary(t), "stop", "--holders", path))).is(t, 0, "stopped")
+	finish(t, ordinary(reader, exec.Command(publicBinary(t), "stop", "--holders", path))).is(t, 0, "stopped")
 }
 
 // publicBinary is the command under test, where every user may run it.

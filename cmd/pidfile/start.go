@@ -44,58 +44,6 @@ Exit codes:
 	})
 }
 
-func restartCommand() *cobra.Command {
-	return launchCommand(&launcher{restart: true}, &cobra.Command{
-		Use:   "restart [flags] PIDFILE [--] COMMAND [ARG...]",
-		Short: "Stop it if it runs, and start it again",
-		Long: `Stop what runs, as 'pidfile stop' does (TERM, and KILL after --kill-after), and when
-it is proven to be gone start COMMAND, as 'pidfile start' does.
-
-Exit codes:
-  0    it is ready
-  1    COMMAND ended before it was ready
-  4    what runs is not proven to be the holder: nothing was sent or started
-  124  it was not ready in time (-t), and was stopped
-  125  pidfile itself failed
-  126  COMMAND cannot be executed
-  127  COMMAND was not found`,
-		Example: `  pidfile restart web -- /usr/bin/web
-  pidfile restart --kill-after 1m --foreign /run/nginx.pid -- nginx`,
-	})
-}
-
-func reloadCommand() *cobra.Command {
-	var (
-		name, program string
-		asJSON        bool
-	)
-	c := &cobra.Command{
-		Use:   "reload [flags] PIDFILE...",
-		Short: "Have it read its configuration again",
-		Long: `Send HUP, or the signal that --signal names, to the process that provably holds
-PIDFILE: 'pidfile signal HUP', under the name that init scripts have for it.
-
-` + aboutTrust + `
-
-Exit codes; of several the highest:
-  0    sent
-  3    not running
-  4    not proven to be the holder: nothing was sent
-  125  the command line is wrong`,
-		Example: `  pidfile reload /run/nginx.pid
-  pidfile reload --signal USR1 web`,
-		Args: atLeastOne("reload"),
-		RunE: func(c *cobra.Command, args []string) error {
-			return sendEach(c, name, args, program, asJSON)
-		},
-		DisableFlagsInUseLine: true,
-	}
-	c.Flags().StringVar(&name, "signal", "HUP", "send `SIGNAL` instead")
-	programFlag(c, &program)
-	c.Flags().BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
-	return c
-}
-
 // launchCommand gives start and restart what they have in common.
 func launchCommand(l *launcher, c *cobra.Command) *cobra.Command {
 	var (

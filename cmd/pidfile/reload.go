@@ -1,0 +1,37 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func reloadCommand() *cobra.Command {
+	var (
+		name, program string
+		asJSON        bool
+	)
+	c := &cobra.Command{
+		Use:   "reload [flags] PIDFILE...",
+		Short: "Have it read its configuration again",
+		Long: `Send HUP, or the signal that --signal names, to the process that provably holds
+PIDFILE: 'pidfile signal HUP', under the name that init scripts have for it.
+
+` + aboutTrust + `
+
+Exit codes; of several the highest:
+  0    sent
+  3    not running
+  4    not proven to be the holder: nothing was sent
+  125  the command line is wrong`,
+		Example: `  pidfile reload /run/nginx.pid
+  pidfile reload --signal USR1 web`,
+		Args: atLeastOne("reload"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return sendEach(c, name, args, program, asJSON)
+		},
+		DisableFlagsInUseLine: true,
+	}
+	c.Flags().StringVar(&name, "signal", "HUP", "send `SIGNAL` instead")
+	programFlag(c, &program)
+	c.Flags().BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
+	return c
+}

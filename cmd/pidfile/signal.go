@@ -1,0 +1,69 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-pidfile/pidfile"
+	"github.com/spf13/cobra"
+)
+
+func signalCommand() *cobra.Command {
+	var (
+		program string
+		asJSON  bool
+	)
+	c := &cobra.Command{
+		Use:   "signal [flags] SIGNAL PIDFILE...",
+		Short: "Send it a signal",
+		Long: `Send SIGNAL (HUP, SIGHUP or 1) to the process that provably holds PIDFILE.
+
+` + aboutTrust + `
+
+Exit codes; of several the highest:
+  0    sent
+  3    not running
+  4    not proven to be the holder: nothing was sent
+  125  the command line is wrong`,
+		Example: `  pidfile signal HUP /run/nginx.pid
+  pidfile signal USR1 backup`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return usage(c, errors.New("signal needs SIGNAL and PIDFILE"))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			return sendEach(c, args[0], args[1:], program, asJSON)
+		},
+		DisableFlagsInUseLine: true,
+	}
+	programFlag(c, &program)
+	c.Flags().BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
+	return c
+}
+
+// sendEach sends the signal with that name to the holder of each PIDFILE.
+func sendEach(c *cobra.Command, name string, args []string, program string, asJSON bool) error {
+	sig, err := parseSignal(name)
+	if err != nil {
+		return usage(c, err)
+	}
+	return each(args, asJSON, nil, func(path string) outcome {
+		p, o := find(path, program, answerTime)
+		if p == nil {
+			return o
+		}
+		defer p.Close()
+		switch err := p.Signal(sig); {
+		case errors.Is(err, pidfile.ErrNotRunning):
+			o.Result, o.code = "not running", exitNotRunning
+		case err != nil:
+			return unsent(path, err)
+		default:
+			o.Result = fmt.Sprintf("sent %s to PID %d", strings.ToUpper(name), o.PID)
+		}
+		return o
+	})
+}

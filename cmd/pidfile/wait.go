@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-pidfile/pidfile"
+	"github.com/spf13/cobra"
+)
+
+func waitCommand() *cobra.Command {
+	var (
+		timeout               string
+		exitCode, run, asJSON bool
+	)
+	c := &cobra.Command{
+		Use:   "wait [flags] PIDFILE...",
+		Short: "Wait until it has ended, or runs",
+		Long: `Wait until the holder of each PIDFILE has ended; at once if there is none. The
+kernel wakes us; with --running we look once a second besides.
+
+Exit codes; of several the highest:
+  0    it has ended, or, with --running, it runs
+  124  the wait ran out
+  4    it cannot be told whether it runs
+  with --exit-code (one PIDFILE): as it exited, 128+N if signal N ended it, 125 if
+  the kernel does not tell (before Linux 6.15)`,
+		Example: `  pidfile wait -t 5m backup && echo done
+  pidfile wait --running -t 30s /run/db.pid     # until it has started`,
+		Args: atLeastOne("wait"),
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx := context.Background()
+			if c.Flags().Changed("timeout") {
+				d, err := parseDuration(timeout)
+				if err != nil {
+					return usage(c, fmt.Errorf("--timeout: %w", err))
+				}
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, d)
+				defer cancel()
+			}
+			if exitCode && (len(args) != 1 || run) {
+				return usage(c, errors.New("--exit-code is for one PIDFILE, and not with --running"))
+			}
+			what := "to end"
+			if run {
+				what = "to run"
+			}
+			text := func(waited time.Duration) string {
+				return fmt.Sprintf("waiting for %s %s: %s", strings.Join(args, ", "), what, age(waited))
+			}
+			return each(args, asJSON, text, func(path string) outcome {
+				return orLate(ctx, path, func() outcome {
+					if run {
+						return waitRunning(ctx, path)
+					}
+					return waitEnd(ctx, path, exitCode)
+				})
+			})
+		},
+		DisableFlagsInUseLine: true,
+	}
+	f := c.Flags()
+	f.StringVarP(&timeout, "timeout", "t", "", "give up after that long")
+	f.BoolVar(&exitCode, "exit-code", false, "exit as the process did")
+	f.BoolVar(&run, "running", false, "wait until it runs instead")
+	f.BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
+	return c
+}
+
+// orLate is the outcome of wait, or, if that does not come when ctx has ended, one
+// of its own: see within.
+func orLate(ctx context.Context, path string, wait func() outcome) outcome {
+	done := make(chan outcome, 1)
+	go func() { done <- wait() }()
+	select {
+	case o := <-done:
+		return o
+	case <-ctx.Done():
+	}
+	o, ok := within(time.Second, func() outcome { return <-done }) // it ends by itself, as a rule
+	if !ok {
+		o = outcome{Path: path, Result: "unknown", Error: path + ": its file system does not answer", code: exitTimeout}
+	}
+	return o
+}
+
+// waitEnd waits until the holder has ended.
+func waitEnd(ctx context.Context, path string, exitCode bool) outcome {
+	before, _ := pidfile.Inspect(path) // WaitEnd says what is wrong
+	o := outcome{Path: path, PID: before.PID}
+	if before.State == pidfile.Absent || before.State == pidfile.Stale {
+		o.PID, o.Result = 0, "not running"
+		return o
+	}
+	status, err := pidfile.WaitEnd(ctx, path)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		o.Result, o.code = "still running", exitTimeout
+	case err != nil:
+		return refusal(path, err)
+	case status == nil && before.State == pidfile.Unknown:
+		o.PID, o.Result = 0, "not running" // which could not be seen before
+	case status == nil:
+		o.Result = fmt.Sprintf("PID %d has ended", o.PID)
+		if exitCode {
+			o.Error = fmt.Sprintf("%s: PID %d has ended, but the kernel does not tell how", path, o.PID)
+			o.code = exitFailure
+		}
+	default:
+		o.Result = fmt.Sprintf("PID %d has ended: %v", o.PID, status)
+		if exitCode {
+			if o.code = status.Code; status.Signal != 0 {
+				o.code = 128 + int(status.Signal)
+			}
+		}
+	}
+	return o
+}
+
+// waitRunning waits until somebody holds path.
+func waitRunning(ctx context.Context, path string) outcome {
+	s, err := pidfile.WaitStart(ctx, path)
+	o := outcome{Path: path, PID: s.PID}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		o.Result, o.code = "not running", exitTimeout
+	case err != nil:
+		o.Result, o.code, o.Error = "unknown", exitUnproven, err.Error()
+	default:
+		o.Result = "running, " + who(s)
+	}
+	return o
+}

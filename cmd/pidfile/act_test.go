@@ -333,7 +333,7 @@ func TestStopProgress(t *testing.T) {
 	<-p.ended
 	screen := p.shows()
 	// The first picture may come before the process is found.
-	if !strings.Contains(screen, "pidfile: stopping") && !strings.Contains(screen, fmt.Sprintf("pidfile: waiting for PID %d to end, KILL in 1s", pid)) {
+	if !strings.Contains(screen, "pidfile: stopping") && !strings.Contains(screen, fmt.Sprintf("of 1s for PID %d, then KILL", pid)) {
 		t.Errorf("it is not shown what is waited for: %q", screen)
 	}
 	if want := fmt.Sprintf("\r\x1b[K%s: PID %d stopped (KILL, ", path, pid); !strings.Contains(screen, want) {

@@ -113,7 +113,7 @@ func printTable(all []pidfile.Status) {
 	tty := isTerminal(os.Stdout)
 	width := 0
 	if tty {
-		width, _ = terminalSize(os.Stdout.Fd())
+		width = terminalWidth(os.Stdout.Fd())
 	}
 	for i, row := range rows {
 		var line strings.Builder

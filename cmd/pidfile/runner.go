@@ -215,14 +215,10 @@ func (r *runner) takeOver(pid int) {
 	}
 }
 
-// waiting says whom we wait for.
+// waiting is the progress line of a wait.
 func (r *runner) waiting(waited time.Duration) string {
 	s, _ := pidfile.Inspect(r.path) // what cannot be seen is not shown
-	limit := ""
-	if r.timed {
-		limit = " of " + r.timeout.String()
-	}
-	return fmt.Sprintf("waiting for %s: %s%s", who(s), age(waited), limit)
+	return waiting(waited, r.timeout, target(s))
 }
 
 // publish starts COMMAND when the PID file is ours but for its text.

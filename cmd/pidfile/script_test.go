@@ -31,6 +31,7 @@ var binary string
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
+	os.Setenv("TERM", "xterm") // a dumb one is shown no progress
 	if mode := os.Getenv("PIDFILE_TEST_HELPER"); mode != "" {
 		helper(mode) // COMMAND
 	}

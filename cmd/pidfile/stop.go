@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -291,15 +292,13 @@ func (s *stopper) text(waited time.Duration) string {
 	if len(pids) == 0 {
 		return "stopping"
 	}
-	text := "waiting for PID " + strings.Join(pids, ", ") + " to end"
-	left := (s.grace - waited).Round(time.Second)
+	slices.Sort(pids)
+	what := "PID " + strings.Join(pids, ", ")
 	switch {
-	case s.kill && left > 0:
-		text += fmt.Sprintf(", KILL in %v", left)
+	case s.kill && waited < s.grace:
+		return waiting(waited, s.grace, what+", then KILL")
 	case s.kill:
-		text += ", KILL sent"
-	default:
-		text += fmt.Sprintf(", giving up in %v", max(left, 0))
+		return waiting(waited, 0, what+", KILL sent")
 	}
-	return text
+	return waiting(waited, s.grace, what)
 }

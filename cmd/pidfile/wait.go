@@ -32,12 +32,13 @@ Exit codes; of several the highest:
   pidfile wait --running -t 30s /run/db.pid     # until it has started`,
 		Args: atLeastOne("wait"),
 		RunE: func(c *cobra.Command, args []string) error {
-			ctx := context.Background()
+			ctx, limit := context.Background(), time.Duration(0)
 			if c.Flags().Changed("timeout") {
 				d, err := parseDuration(timeout)
 				if err != nil {
 					return usage(c, fmt.Errorf("--timeout: %w", err))
 				}
+				limit = d
 				var cancel context.CancelFunc
 				ctx, cancel = context.WithTimeout(ctx, d)
 				defer cancel()
@@ -45,13 +46,7 @@ Exit codes; of several the highest:
 			if exitCode && (len(args) != 1 || run) {
 				return usage(c, errors.New("--exit-code is for one PIDFILE, and not with --running"))
 			}
-			what := "to end"
-			if run {
-				what = "to run"
-			}
-			text := func(waited time.Duration) string {
-				return fmt.Sprintf("waiting for %s %s: %s", strings.Join(args, ", "), what, age(waited))
-			}
+			text := func(waited time.Duration) string { return waiting(waited, limit, waitTarget(args)) }
 			return each(args, asJSON, text, func(path string) outcome {
 				return orLate(ctx, path, func() outcome {
 					if run {
@@ -69,6 +64,18 @@ Exit codes; of several the highest:
 	f.BoolVar(&run, "running", false, "wait until it runs instead")
 	f.BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
 	return c
+}
+
+// waitTarget describes what wait waits for: the process, if it is one.
+func waitTarget(args []string) string {
+	if len(args) == 1 {
+		if path, err := resolve(args[0]); err == nil {
+			if s, _ := pidfile.Inspect(path); s.State == pidfile.Running {
+				return target(s)
+			}
+		}
+	}
+	return strings.Join(args, ", ")
 }
 
 // orLate is the outcome of wait, or, if that does not come when ctx has ended, one

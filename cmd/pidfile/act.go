@@ -147,19 +147,16 @@ func refusal(path string, err error) outcome {
 	return o
 }
 
-// programFlag defines --program.
-func programFlag(c *cobra.Command, program *string) {
-	c.Flags().StringVar(program, "program", "", "signal only this executable (`NAME|PATH`), wherever PIDFILE lies")
-}
-
-// aboutTrust is the part of a help text on whom stop, signal and reload act.
-const aboutTrust = `The process must provably hold PIDFILE, and PIDFILE must be trusted: it, and every
-directory and symbolic link on the way to it, belongs to root, you or the process's
-user, and only they can change it. A process that 'pidfile run' started has the path
-of its PIDFILE in its environment (PIDFILE_HELD); then the way need not be trusted.
-Nor need it with --program: the process must run that executable, given by its path
-or the last part of that. PIDFILE itself must be trusted in any case, and whoever
-does not provably hold it is not signalled.`
+// aboutTrust is the part of a help text on which process stop, signal and reload
+// act.
+const aboutTrust = `The process must provably hold PIDFILE, and PIDFILE must be trusted: it, and
+every directory and symbolic link on the way to it, belongs to root, you or the
+process's user, and only they can change it. A process that 'pidfile run'
+started has the path of its PIDFILE in its environment (PIDFILE_HELD); then the
+way need not be trusted. Nor need it with --program: the process must run that
+executable, given by its path or the last part of it. PIDFILE itself must be
+trusted in any case, and a process that does not provably hold it is never
+signalled.`
 
 // notNamed tells what is known of a file that is locked, but not provably by the
 // process that it names; "" for any other.

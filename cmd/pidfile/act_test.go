@@ -365,7 +365,7 @@ func TestSignalNames(t *testing.T) {
 		sees(t, log, want...)
 	}
 	for _, bad := range []string{"FOO", "0", "65", "SIG", "", "SIGSIGHUP", "1x", "HUP ", "HUP,INT", "+1", "01", "-1", "0x1", "1.0"} {
-		if r := call(t, "signal", "--", bad, path); r.code != 125 || r.stdout != "" || !strings.Contains(r.stderr, "is no signal") {
+		if r := call(t, "signal", "--", bad, path); r.code != 125 || r.stdout != "" || !strings.Contains(r.stderr, "invalid signal") {
 			t.Errorf("signal %q: exit code %d, want 125: %s%s", bad, r.code, r.stdout, r.stderr)
 		}
 	}

@@ -17,9 +17,9 @@ func cleanCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "clean [flags] [DIR or PIDFILE...]",
 		Short: "Remove PID files that are proven stale",
-		Long: `Remove each PIDFILE, and every *.pid file below each DIR (by default /run and your
-own directory), that is proven stale, and say why. It is done under the file's
-lock, so no start is disturbed. Everything else is left alone.
+		Long: `Remove each PIDFILE, and every *.pid file below each DIR, that is proven stale,
+and say why. It is done under the file's lock, so no start is disturbed.
+Everything else is left alone.
 
 Exit codes:
   0    done, also if there was nothing to do or to be removed

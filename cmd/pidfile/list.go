@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -20,22 +19,17 @@ func listCommand() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use:   "list [flags] [DIR...]",
-		Short: "List all PID files and who is behind them",
-		Long: `List every *.pid file below each DIR, by default below /run and your own directory:
-its state, PID, user, age of the process, and command.
+		Short: "List all PID files and their processes",
+		Long: `List every *.pid file below each DIR, by default below /run and your own
+directory: its state, PID, user, age of the process, and command. A PIDFILE can
+be given as well.
 
 Exit codes:
   0    always, also if there are none
-  125  the command line is wrong`,
+  125  the command line is wrong, or there is no such DIR`,
 		Example: `  pidfile list
   pidfile list --state stale --json /var/run`,
-		RunE: func(c *cobra.Command, args []string) error {
-			for _, s := range states {
-				var state pidfile.State
-				if err := state.UnmarshalText([]byte(s)); err != nil || state == pidfile.Absent {
-					return usage(c, fmt.Errorf("--state: %q is none of running, stale, unknown", s))
-				}
-			}
+		RunE: func(_ *cobra.Command, args []string) error {
 			dirs, err := existing(args)
 			if err != nil {
 				return err
@@ -60,7 +54,7 @@ Exit codes:
 		DisableFlagsInUseLine: true,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print an array of objects, as status does")
-	c.Flags().StringSliceVar(&states, "state", nil, "only those that are `STATE`: running, stale or unknown")
+	c.Flags().Var(&listValue{&states, "running|stale|unknown", checkState, true}, "state", "only those in this state; repeatable")
 	return c
 }
 

@@ -11,17 +11,18 @@ func reloadCommand() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use:   "reload [flags] PIDFILE...",
-		Short: "Have it read its configuration again",
+		Short: "Tell the holder to reload its configuration",
 		Long: `Send HUP, or the signal that --signal names, to the process that provably holds
-PIDFILE: 'pidfile signal HUP', under the name that init scripts have for it.
+PIDFILE: 'pidfile signal HUP', under the name that init scripts use.
 
 ` + aboutTrust + `
 
 Exit codes; of several the highest:
   0    sent
   3    not running
-  4    not proven to be the holder: nothing was sent
-  125  the command line is wrong`,
+  4    not proven to be the holder, not trusted, or not permitted: nothing was
+       sent
+  125  the command line is wrong, or this system has no handles on processes`,
 		Example: `  pidfile reload /run/nginx.pid
   pidfile reload --signal USR1 web`,
 		Args: atLeastOne("reload"),

@@ -16,16 +16,18 @@ func signalCommand() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use:   "signal [flags] SIGNAL PIDFILE...",
-		Short: "Send it a signal",
-		Long: `Send SIGNAL (HUP, SIGHUP or 1) to the process that provably holds PIDFILE.
+		Short: "Send the holder a signal",
+		Long: `Send SIGNAL (HUP, SIGHUP, 1 or RTMIN+3) to the process that provably holds
+PIDFILE.
 
 ` + aboutTrust + `
 
 Exit codes; of several the highest:
   0    sent
   3    not running
-  4    not proven to be the holder: nothing was sent
-  125  the command line is wrong`,
+  4    not proven to be the holder, not trusted, or not permitted: nothing was
+       sent
+  125  the command line is wrong, or this system has no handles on processes`,
 		Example: `  pidfile signal HUP /run/nginx.pid
   pidfile signal USR1 backup`,
 		Args: func(c *cobra.Command, args []string) error {

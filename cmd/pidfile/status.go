@@ -27,15 +27,15 @@ func statusCommand() *cobra.Command {
 	var explain, asJSON bool
 	c := &cobra.Command{
 		Use:   "status [flags] PIDFILE...",
-		Short: "Tell whether it runs, and who it is",
-		Long: `Tell the truth about each PIDFILE, in a line each. No lock is taken, so no start
-is hindered.
+		Short: "Tell whether it is running, and which process it is",
+		Long: `Tell the state of each PIDFILE, in a line each. No lock is taken, so no start is
+hindered.
 
 Exit codes, as for init scripts (LSB); of several the highest:
   0    running
   1    not running, but a stale PIDFILE is left
   3    not running
-  4    unknown: it cannot be told
+  4    unknown: it cannot be determined
   125  the command line is wrong`,
 		Example: `  pidfile status backup
   pidfile status --explain /run/nginx.pid      # and why we think so`,

@@ -20,47 +20,46 @@ import (
 
 func stopCommand() *cobra.Command {
 	var (
-		timeout, program        string
+		timeout                 time.Duration
+		program                 string
 		noKill, holders, asJSON bool
 	)
 	c := &cobra.Command{
 		Use:   "stop [flags] PIDFILE...",
-		Short: "Stop it, and wait until it is gone",
-		Long: `Send TERM to the process that provably holds PIDFILE, wait until it has ended, and
+		Short: "Stop the holder and wait for it to exit",
+		Long: `Send TERM to the process that provably holds PIDFILE, wait for it to exit, and
 send KILL if it has not after 10 seconds (-t). Several are stopped at once.
 
 Only a proven holder is signalled, through a handle that PID reuse cannot fool.
 
 ` + aboutTrust + `
 
-With --holders, what keeps PIDFILE locked though it is not the process that PIDFILE
-names is stopped too: every process that provably has PIDFILE open with its lock,
-such as a child that was left behind, or another user's flock(1). 'pidfile status
---explain' lists them. Root stops any user's, others only their own.
+With --holders, processes that keep PIDFILE locked though PIDFILE names another
+one are stopped too: every process that provably has PIDFILE open with its lock,
+such as a child that was left behind, or another user's flock(1). 'pidfile
+status --explain' lists them. Root stops any user's, others only their own.
 
 Exit codes; of several the highest:
   0    it has ended, or was not running
-  1    it still runs: with --no-kill, or 5 seconds after KILL
-  4    not proven to be the holder, not trusted or not permitted: nothing was sent`,
+  1    still running: with --no-kill, or 5 seconds after KILL
+  4    not proven to be the holder, not trusted, or not permitted: nothing was
+       sent
+  125  the command line is wrong, or this system has no handles on processes`,
 		Example: `  pidfile stop backup
-  pidfile stop -t 1m --no-kill /run/db.pid    # never KILL; exit 1 if it still runs
-  pidfile stop --holders /run/db.pid          # and whatever else keeps it locked`,
+  pidfile stop -t 1m --no-kill /run/db.pid    # never send KILL
+  pidfile stop --holders /run/db.pid          # and all that keep it locked`,
 		Args: atLeastOne("stop"),
-		RunE: func(c *cobra.Command, args []string) error {
-			grace, err := parseDuration(timeout)
-			if err != nil {
-				return usage(c, fmt.Errorf("--timeout: %w", err))
-			}
-			s := newStopper(grace)
+		RunE: func(_ *cobra.Command, args []string) error {
+			s := newStopper(timeout)
 			s.kill, s.holders, s.program = !noKill, holders, program
 			return each(args, asJSON, s.text, s.stop)
 		},
 		DisableFlagsInUseLine: true,
 	}
 	f := c.Flags()
-	f.StringVarP(&timeout, "timeout", "t", "10s", "send KILL after that long; 0 sends it at once")
+	f.VarP(durationValue(&timeout, "10s"), "timeout", "t", "send KILL after that long; 0 sends it at once")
 	f.BoolVar(&noKill, "no-kill", false, "never send KILL; give up after the timeout")
-	f.BoolVar(&holders, "holders", false, "stop every process that has PIDFILE's lock, whomever PIDFILE names")
+	f.BoolVar(&holders, "holders", false, "stop every process that holds PIDFILE's lock, whatever PIDFILE names")
 	programFlag(c, &program)
 	f.BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
 	return c

@@ -11,8 +11,13 @@ func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
-		Run:   func(*cobra.Command, []string) { fmt.Fprintln(&stdout, "pidfile", version()) },
+		Long: `Print the version, as 'pidfile --version' does.
+
+Exit codes:
+  0    done
+  125  the command line is wrong`,
+		Args: cobra.NoArgs,
+		Run:  func(*cobra.Command, []string) { fmt.Fprintln(&stdout, "pidfile", version()) },
 	}
 }
 

@@ -13,40 +13,37 @@ import (
 
 func waitCommand() *cobra.Command {
 	var (
-		timeout               string
+		timeout               time.Duration
 		exitCode, run, asJSON bool
 	)
 	c := &cobra.Command{
 		Use:   "wait [flags] PIDFILE...",
-		Short: "Wait until it has ended, or runs",
-		Long: `Wait until the holder of each PIDFILE has ended; at once if there is none. The
-kernel wakes us; with --running we look once a second besides.
+		Short: "Wait for the holder to exit, or to start",
+		Long: `Wait until the holder of each PIDFILE has ended; return at once if there is
+none. With --running, wait until each is running instead. A holder's end wakes
+us; for a start we also look once a second.
 
 Exit codes; of several the highest:
-  0    it has ended, or, with --running, it runs
-  124  the wait ran out
-  4    it cannot be told whether it runs
-  with --exit-code (one PIDFILE): as it exited, 128+N if signal N ended it, 125 if
-  the kernel does not tell (before Linux 6.15)`,
+  0    it has ended, or, with --running, it is running
+  4    cannot tell whether it is running
+  124  timed out
+  125  the command line is wrong
+  with --exit-code (one PIDFILE): the process's own exit code, 128+N if signal N
+  ended it, 125 if the kernel does not tell (before Linux 6.15)`,
 		Example: `  pidfile wait -t 5m backup && echo done
   pidfile wait --running -t 30s /run/db.pid     # until it has started`,
 		Args: atLeastOne("wait"),
 		RunE: func(c *cobra.Command, args []string) error {
-			ctx, limit := context.Background(), time.Duration(0)
+			ctx := context.Background()
 			if c.Flags().Changed("timeout") {
-				d, err := parseDuration(timeout)
-				if err != nil {
-					return usage(c, fmt.Errorf("--timeout: %w", err))
-				}
-				limit = d
 				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, d)
+				ctx, cancel = context.WithTimeout(ctx, timeout)
 				defer cancel()
 			}
 			if exitCode && (len(args) != 1 || run) {
 				return usage(c, errors.New("--exit-code is for one PIDFILE, and not with --running"))
 			}
-			text := func(waited time.Duration) string { return waiting(waited, limit, waitTarget(args)) }
+			text := func(waited time.Duration) string { return waiting(waited, timeout, waitTarget(args)) }
 			return each(args, asJSON, text, func(path string) outcome {
 				return orLate(ctx, path, func() outcome {
 					if run {
@@ -59,9 +56,9 @@ Exit codes; of several the highest:
 		DisableFlagsInUseLine: true,
 	}
 	f := c.Flags()
-	f.StringVarP(&timeout, "timeout", "t", "", "give up after that long")
+	f.VarP(durationValue(&timeout, ""), "timeout", "t", "give up after that long, e.g. 90s, 2m or seconds")
 	f.BoolVar(&exitCode, "exit-code", false, "exit as the process did")
-	f.BoolVar(&run, "running", false, "wait until it runs instead")
+	f.BoolVar(&run, "running", false, "wait until it is running instead")
 	f.BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
 	return c
 }

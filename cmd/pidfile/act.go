@@ -15,12 +15,36 @@ import (
 
 // An outcome is what became of one PIDFILE in stop, signal, wait or clean.
 type outcome struct {
-	Path   string `json:"path"`
-	PID    int    `json:"pid,omitempty"`
-	Result string `json:"result"`
-	Error  string `json:"error,omitempty"`
-	code   int
+	Path     string `json:"path"`
+	PID      int    `json:"pid,omitempty"`
+	Result   string `json:"result"`
+	Error    string `json:"error,omitempty"`
+	Outcome  string `json:"outcome"`             // one word, for programs
+	Signal   string `json:"signal,omitempty"`    // the last that was sent
+	ExitCode *int   `json:"exit_code,omitempty"` // of wait, where it is known
+	code     int
 }
+
+// The words of Outcome.
+const (
+	stoppedByTerm = "stopped"
+	stoppedByKill = "killed"
+	signalSent    = "sent"
+	hasEnded      = "ended"
+	isRunning     = "running"
+	notRunning    = "not_running"
+	timedOut      = "timeout"
+	notProven     = "unproven"
+	notPermitted  = "not_permitted"
+	unsupported   = "unsupported"
+	cannotTell    = "unknown"
+	wasRemoved    = "removed"
+	wouldRemove   = "would_remove"
+	leftAlone     = "left_alone"
+)
+
+// jsonFields are the fields of an outcome, for help.
+const jsonFields = "print a JSON array of objects: path, pid, outcome, signal, result, error"
 
 // Exit codes of the commands that act on a holder.
 const (
@@ -117,11 +141,13 @@ func find(path, program string, limit time.Duration) (*pidfile.Process, outcome)
 	})
 	switch {
 	case !ok:
-		return nil, unsent(path, fmt.Errorf("%s: its file system does not answer: gave up after %v", path, limit))
+		o := unsent(path, fmt.Errorf("%s: its file system does not answer: gave up after %v", path, limit))
+		o.Outcome = timedOut
+		return nil, o
 	case f.err == nil:
 		return f.p, outcome{Path: path, PID: f.p.PID()}
 	case errors.Is(f.err, pidfile.ErrNotRunning):
-		return nil, outcome{Path: path, Result: "not running", code: exitNotRunning}
+		return nil, outcome{Path: path, Outcome: notRunning, Result: "not running", code: exitNotRunning}
 	}
 	return nil, unsent(path, f.err)
 }
@@ -130,19 +156,27 @@ func find(path, program string, limit time.Duration) (*pidfile.Process, outcome)
 func unsent(path string, err error) outcome {
 	o := refusal(path, err)
 	o.Result = "nothing was sent"
+	if o.Outcome == cannotTell {
+		o.Outcome = notProven
+	}
 	o.Error += "; nothing was sent"
 	return o
 }
 
 // refusal is the outcome of an error: nothing was done.
 func refusal(path string, err error) outcome {
-	o := outcome{Path: path, Result: "unknown", Error: err.Error(), code: exitUnproven}
+	o := outcome{Path: path, Outcome: cannotTell, Result: "unknown", Error: err.Error(), code: exitUnproven}
 	var perr *fs.PathError
 	if errors.As(err, &perr) {
 		o.Error = fmt.Sprintf("%s: %v", perr.Path, perr.Err)
 	}
-	if errors.Is(err, errors.ErrUnsupported) {
-		o.code = exitFailure
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		o.Outcome, o.code = unsupported, exitFailure
+	case errors.Is(err, fs.ErrPermission):
+		o.Outcome = notPermitted
+	case errors.Is(err, pidfile.ErrUnproven):
+		o.Outcome = notProven
 	}
 	return o
 }

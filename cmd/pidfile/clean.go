@@ -36,7 +36,7 @@ Exit codes:
 		DisableFlagsInUseLine: true,
 	}
 	c.Flags().BoolVarP(&dry, "dry-run", "n", false, "only say what would be removed")
-	c.Flags().BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
+	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON array of objects: path, pid, outcome, result, error")
 	return c
 }
 
@@ -62,9 +62,9 @@ func cleanAll(args []string, dry bool) ([]outcome, error) {
 		s, _ := pidfile.Inspect(path) // the error is in the evidence
 		o, done := clean(s, dry)
 		if !done {
-			o.Result = s.State.String()
+			o.Outcome, o.Result = notRunning, "not running"
 			if s.State != pidfile.Absent {
-				o.Result = "left alone, " + s.State.String() + ": " + strings.Join(s.Evidence, "; ")
+				o.Outcome, o.Result = leftAlone, "left alone, "+s.State.String()+": "+strings.Join(s.Evidence, "; ")
 			}
 		}
 		all = append(all, o)
@@ -90,27 +90,27 @@ func clean(s pidfile.Status, dry bool) (o outcome, done bool) {
 	why := strings.Join(s.Evidence, "; ")
 	switch {
 	case s.State == pidfile.Unknown && !dry && s.Clean() == nil:
-		o.Result = "removed: " + why + "; but it could be locked"
+		o.Outcome, o.Result = wasRemoved, "removed: "+why+"; but it could be locked"
 		return o, true
 	case s.State != pidfile.Stale:
 		return o, false
 	}
 	if dry {
-		o.Result = "would be removed: " + why
+		o.Outcome, o.Result = wouldRemove, "would be removed: "+why
 		if fi, err := os.Lstat(s.Path); s.PID == 0 && err == nil && time.Since(fi.ModTime()).Abs() < pidfile.Fresh {
-			o.Result = "would be left alone: it was written only just now, and may get its PID yet"
+			o.Outcome, o.Result = leftAlone, "would be left alone: it was written only just now, and may get its PID yet"
 		}
 		return o, true
 	}
 	switch err := s.Clean(); {
 	case err == nil:
-		o.Result = "removed: " + why
+		o.Outcome, o.Result = wasRemoved, "removed: "+why
 	case errors.Is(err, fs.ErrNotExist):
-		o.Result = "gone already"
+		o.Outcome, o.Result = notRunning, "gone already"
 	case errors.Is(err, pidfile.ErrAlreadyRunning) || errors.Is(err, pidfile.ErrUnproven):
-		o.Result = fmt.Sprintf("left alone: %v", err) // it has changed since
+		o.Outcome, o.Result = leftAlone, fmt.Sprintf("left alone: %v", err) // it has changed since
 	default:
-		o.Result, o.Error, o.code = "left alone", fmt.Sprintf("left alone: %v", err), exitFailure
+		o.Outcome, o.Result, o.Error, o.code = leftAlone, "left alone", fmt.Sprintf("left alone: %v", err), exitFailure
 	}
 	return o, true
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-pidfile/pidfile"
@@ -62,6 +63,23 @@ func oneOfValue(p *string, text string, words ...string) *value {
 
 func durationValue(p *time.Duration, text string) *value {
 	return newValue(p, text, "DURATION", parseDuration)
+}
+
+// A namedSignal is a signal and how it was typed, in capitals.
+type namedSignal struct {
+	name string
+	sig  syscall.Signal
+}
+
+var sigTerm = namedSignal{"TERM", syscall.SIGTERM}
+
+func parseNamedSignal(s string) (namedSignal, error) {
+	sig, err := parseSignal(s)
+	return namedSignal{strings.ToUpper(s), sig}, err
+}
+
+func signalValue(p *namedSignal, text string) *value {
+	return newValue(p, text, "SIGNAL", parseNamedSignal)
 }
 
 func exitCodeValue(p *int, text string) *value {
@@ -128,10 +146,6 @@ func (r *runner) finishCommandFlags() {
 	if r.start.account != nil && onOthersTerminal() {
 		r.start.session, r.start.group = true, true
 	}
-}
-
-func jsonFlag(c *cobra.Command, p *bool, usage string) {
-	c.Flags().BoolVar(p, "json", false, usage)
 }
 
 // programFlag defines --program.

@@ -6,8 +6,9 @@ import (
 
 func reloadCommand() *cobra.Command {
 	var (
-		name, program string
-		asJSON        bool
+		signal  namedSignal
+		program string
+		asJSON  bool
 	)
 	c := &cobra.Command{
 		Use:   "reload [flags] PIDFILE...",
@@ -26,13 +27,13 @@ Exit codes; of several the highest:
 		Example: `  pidfile reload /run/nginx.pid
   pidfile reload --signal USR1 web`,
 		Args: atLeastOne("reload"),
-		RunE: func(c *cobra.Command, args []string) error {
-			return sendEach(c, name, args, program, asJSON)
+		RunE: func(_ *cobra.Command, args []string) error {
+			return sendEach(signal, args, program, asJSON)
 		},
 		DisableFlagsInUseLine: true,
 	}
-	c.Flags().StringVar(&name, "signal", "HUP", "send `SIGNAL` instead")
+	c.Flags().Var(signalValue(&signal, "HUP"), "signal", "send this signal instead")
 	programFlag(c, &program)
-	c.Flags().BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
+	c.Flags().BoolVar(&asJSON, "json", false, jsonFields)
 	return c
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/go-pidfile/pidfile"
 	"github.com/spf13/cobra"
@@ -37,34 +36,35 @@ Exit codes; of several the highest:
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			return sendEach(c, args[0], args[1:], program, asJSON)
+			s, err := parseNamedSignal(args[0])
+			if err != nil {
+				return usage(c, err)
+			}
+			return sendEach(s, args[1:], program, asJSON)
 		},
 		DisableFlagsInUseLine: true,
 	}
 	programFlag(c, &program)
-	c.Flags().BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
+	c.Flags().BoolVar(&asJSON, "json", false, jsonFields)
 	return c
 }
 
-// sendEach sends the signal with that name to the holder of each PIDFILE.
-func sendEach(c *cobra.Command, name string, args []string, program string, asJSON bool) error {
-	sig, err := parseSignal(name)
-	if err != nil {
-		return usage(c, err)
-	}
+// sendEach sends the signal to the holder of each PIDFILE.
+func sendEach(s namedSignal, args []string, program string, asJSON bool) error {
 	return each(args, asJSON, nil, func(path string) outcome {
 		p, o := find(path, program, answerTime)
 		if p == nil {
 			return o
 		}
 		defer p.Close()
-		switch err := p.Signal(sig); {
+		switch err := p.Signal(s.sig); {
 		case errors.Is(err, pidfile.ErrNotRunning):
-			o.Result, o.code = "not running", exitNotRunning
+			o.Outcome, o.Result, o.code = notRunning, "not running", exitNotRunning
 		case err != nil:
 			return unsent(path, err)
 		default:
-			o.Result = fmt.Sprintf("sent %s to PID %d", strings.ToUpper(name), o.PID)
+			o.Outcome, o.Signal = signalSent, s.name
+			o.Result = fmt.Sprintf("sent %s to PID %d", s.name, o.PID)
 		}
 		return o
 	})

@@ -21,6 +21,7 @@ import (
 func stopCommand() *cobra.Command {
 	var (
 		timeout                 time.Duration
+		signal                  namedSignal
 		program                 string
 		noKill, holders, asJSON bool
 	)
@@ -51,23 +52,25 @@ Exit codes; of several the highest:
 		Args: atLeastOne("stop"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			s := newStopper(timeout)
-			s.kill, s.holders, s.program = !noKill, holders, program
+			s.kill, s.holders, s.program, s.first = !noKill, holders, program, signal
 			return each(args, asJSON, s.text, s.stop)
 		},
 		DisableFlagsInUseLine: true,
 	}
 	f := c.Flags()
 	f.VarP(durationValue(&timeout, "10s"), "timeout", "t", "send KILL after that long; 0 sends it at once")
+	f.Var(signalValue(&signal, "TERM"), "signal", "send this signal in the place of TERM")
 	f.BoolVar(&noKill, "no-kill", false, "never send KILL; give up after the timeout")
 	f.BoolVar(&holders, "holders", false, "stop every process that holds PIDFILE's lock, whatever PIDFILE names")
 	programFlag(c, &program)
-	f.BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
+	f.BoolVar(&asJSON, "json", false, jsonFields)
 	return c
 }
 
 // A stopper stops several holders at once and tells what it waits for.
 type stopper struct {
 	grace   time.Duration
+	first   namedSignal // TERM, as a rule
 	kill    bool
 	holders bool   // stop whatever has the lock
 	program string // that alone
@@ -79,7 +82,7 @@ type stopper struct {
 
 // newStopper returns a stopper that sends KILL after grace.
 func newStopper(grace time.Duration) *stopper {
-	return &stopper{grace: grace, kill: true, start: time.Now(), pending: map[string]int{}}
+	return &stopper{grace: grace, first: sigTerm, kill: true, start: time.Now(), pending: map[string]int{}}
 }
 
 // answerTime is how long the file system may take.
@@ -110,20 +113,25 @@ func (s *stopper) stopProcess(path string, p *pidfile.Process) outcome {
 	start := time.Now()
 	how, err := s.end(p)
 	took := time.Since(start).Round(10 * time.Millisecond)
+	o.Signal = how
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		o.Result, o.code = "still running", exitStillRuns
+		o.Outcome, o.Result, o.code = timedOut, "still running", exitStillRuns
 		o.Error = fmt.Sprintf("%s: PID %d still runs after %v", path, o.PID, s.grace)
 		if how == "KILL" {
 			o.Error = fmt.Sprintf("%s: PID %d still runs %v after KILL: it sleeps where no signal reaches it, see /proc/%d/wchan", path, o.PID, afterKill, o.PID)
 		}
 	case errors.Is(err, fs.ErrPermission):
-		o.Result, o.code = "failed", exitUnproven
+		o.Outcome, o.Result, o.code = notPermitted, "failed", exitUnproven
 		o.Error = fmt.Sprintf("%s: PID %d, user %s: operation not permitted", path, o.PID, userOf(p.Info()))
 	case err != nil:
-		o.Result, o.code = "failed", exitUnproven
+		o.Outcome, o.Result, o.code = notProven, "failed", exitUnproven
 		o.Error = err.Error()
 	default:
+		o.Outcome = stoppedByTerm
+		if how == "KILL" {
+			o.Outcome = stoppedByKill
+		}
 		o.Result = fmt.Sprintf("PID %d stopped (%s, %v)", o.PID, how, took)
 	}
 	return o
@@ -134,7 +142,7 @@ func userOf(p pidfile.ProcessInfo) string { return cmp.Or(p.User, strconv.Itoa(p
 // stopHolders stops every process that keeps path locked, and those that get the lock
 // when these have ended, for as long as one may take.
 func (s *stopper) stopHolders(path string) outcome {
-	ended := outcome{Path: path, Result: "not running"}
+	ended := outcome{Path: path, Outcome: notRunning, Result: "not running"}
 	for late := time.Now().Add(s.grace + afterKill); ; {
 		type found struct {
 			all []*pidfile.Process
@@ -162,7 +170,7 @@ func (s *stopper) stopHolders(path string) outcome {
 			}
 			return o
 		case time.Now().After(late):
-			ended.code, ended.Error = exitUnproven, path+": other processes take its lock as fast as they are stopped"
+			ended.Outcome, ended.code, ended.Error = notProven, exitUnproven, path+": other processes take its lock as fast as they are stopped"
 			return ended
 		}
 	}
@@ -182,7 +190,7 @@ func (s *stopper) stopAll(path string, all []*pidfile.Process, ended *outcome) (
 		case o.code > worst.code:
 			worst = o
 		case o.code == 0 && ended.PID == 0:
-			ended.PID, ended.Result = o.PID, o.Result
+			ended.PID, ended.Outcome, ended.Signal, ended.Result = o.PID, o.Outcome, o.Signal, o.Result
 		case o.code == 0:
 			ended.Result += "; " + o.Result
 		}
@@ -193,7 +201,7 @@ func (s *stopper) stopAll(path string, all []*pidfile.Process, ended *outcome) (
 // afterStop waits until what the process of o held is free, for its wrapper needs
 // a moment to see that it has ended, and tells if another has the file all the same.
 func (s *stopper) afterStop(path string, o outcome) outcome {
-	after, ok := within(minAnswerTime, func() string { return aftermath(path, o.PID) })
+	after, ok := within(minAnswerTime, func() string { return leftBehind(path, o.PID) })
 	if !ok {
 		return o
 	}
@@ -201,16 +209,20 @@ func (s *stopper) afterStop(path string, o outcome) outcome {
 		others := s.stopHolders(path)
 		others.Result = o.Result + "; " + others.Result
 		others.PID = o.PID
+		if others.Outcome == notRunning {
+			others.Outcome, others.Signal = o.Outcome, o.Signal
+		}
 		return others
 	}
 	o.Result += after
 	return o
 }
 
-// stillLocked is how aftermath begins to tell of a lock that was left behind.
+// stillLocked is how leftBehind begins to tell of a lock that was left behind.
 const stillLocked = "; its lock is still held"
 
-func aftermath(path string, pid int) string {
+// leftBehind tells of what still holds path after the process with that PID.
+func leftBehind(path string, pid int) string {
 	kept := func() bool {
 		s, err := pidfile.Inspect(path)
 		return err == nil && s.State == pidfile.Running && s.PID == pid && s.Process == nil
@@ -234,14 +246,14 @@ func (s *stopper) end(p *pidfile.Process) (string, error) {
 		return "KILL", killNow(p)
 	}
 	// TERM first. Stop would do both, but not tell whether it had to kill.
-	if err := terminate(p); err != nil {
+	if err := terminate(p, s.first.sig); err != nil {
 		return "", err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.grace)
 	defer cancel()
 	_, err := p.Wait(ctx)
 	if err == nil || !s.kill || !errors.Is(err, context.DeadlineExceeded) {
-		return "TERM", err
+		return s.first.name, err
 	}
 	return "KILL", killNow(p)
 }
@@ -256,10 +268,10 @@ func killNow(p *pidfile.Process) error {
 	return p.Stop(ctx, 0)
 }
 
-// terminate sends TERM, and CONT since a stopped process would not see it. One
+// terminate sends the first signal, and CONT since a stopped process would not see it. One
 // that has ended meanwhile is fine.
-func terminate(p *pidfile.Process) error {
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, sigCont} {
+func terminate(p *pidfile.Process, first syscall.Signal) error {
+	for _, sig := range []syscall.Signal{first, sigCont} {
 		if err := p.Signal(sig); err != nil {
 			if errors.Is(err, pidfile.ErrNotRunning) {
 				return nil

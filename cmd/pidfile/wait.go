@@ -59,7 +59,7 @@ Exit codes; of several the highest:
 	f.VarP(durationValue(&timeout, ""), "timeout", "t", "give up after that long, e.g. 90s, 2m or seconds")
 	f.BoolVar(&exitCode, "exit-code", false, "exit as the process did")
 	f.BoolVar(&run, "running", false, "wait until it is running instead")
-	f.BoolVar(&asJSON, "json", false, "print an array of objects: path, pid, result, error")
+	f.BoolVar(&asJSON, "json", false, "print a JSON array of objects: path, pid, outcome, exit_code, result, error")
 	return c
 }
 
@@ -87,7 +87,7 @@ func orLate(ctx context.Context, path string, wait func() outcome) outcome {
 	}
 	o, ok := within(time.Second, func() outcome { return <-done }) // it ends by itself, as a rule
 	if !ok {
-		o = outcome{Path: path, Result: "unknown", Error: path + ": its file system does not answer", code: exitTimeout}
+		o = outcome{Path: path, Outcome: timedOut, Result: "unknown", Error: path + ": its file system does not answer", code: exitTimeout}
 	}
 	return o
 }
@@ -97,45 +97,47 @@ func waitEnd(ctx context.Context, path string, exitCode bool) outcome {
 	before, _ := pidfile.Inspect(path) // WaitEnd says what is wrong
 	o := outcome{Path: path, PID: before.PID}
 	if before.State == pidfile.Absent || before.State == pidfile.Stale {
-		o.PID, o.Result = 0, "not running"
+		o.PID, o.Outcome, o.Result = 0, notRunning, "not running"
 		return o
 	}
 	status, err := pidfile.WaitEnd(ctx, path)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		o.Result, o.code = "still running", exitTimeout
+		o.Outcome, o.Result, o.code = timedOut, "still running", exitTimeout
 	case err != nil:
 		return refusal(path, err)
 	case status == nil && before.State == pidfile.Unknown:
-		o.PID, o.Result = 0, "not running" // which could not be seen before
+		o.PID, o.Outcome, o.Result = 0, notRunning, "not running" // which could not be seen before
 	case status == nil:
-		o.Result = fmt.Sprintf("PID %d has ended", o.PID)
+		o.Outcome, o.Result = hasEnded, fmt.Sprintf("PID %d has ended", o.PID)
 		if exitCode {
 			o.Error = fmt.Sprintf("%s: PID %d has ended, but the kernel does not tell how", path, o.PID)
 			o.code = exitFailure
 		}
 	default:
-		o.Result = fmt.Sprintf("PID %d has ended: %v", o.PID, status)
-		if exitCode {
-			if o.code = status.Code; status.Signal != 0 {
-				o.code = 128 + int(status.Signal)
-			}
+		o.Outcome, o.Result = hasEnded, fmt.Sprintf("PID %d has ended: %v", o.PID, status)
+		code := status.Code
+		if status.Signal != 0 {
+			code = 128 + int(status.Signal)
+		}
+		if o.ExitCode = &code; exitCode {
+			o.code = code
 		}
 	}
 	return o
 }
 
-// waitRunning waits until somebody holds path.
+// waitRunning waits until a process holds path.
 func waitRunning(ctx context.Context, path string) outcome {
 	s, err := pidfile.WaitStart(ctx, path)
 	o := outcome{Path: path, PID: s.PID}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		o.Result, o.code = "not running", exitTimeout
+		o.Outcome, o.Result, o.code = timedOut, "not running", exitTimeout
 	case err != nil:
-		o.Result, o.code, o.Error = "unknown", exitUnproven, err.Error()
+		o.Outcome, o.Result, o.code, o.Error = cannotTell, "unknown", exitUnproven, err.Error()
 	default:
-		o.Result = "running, " + who(s)
+		o.Outcome, o.Result = isRunning, "running, "+who(s)
 	}
 	return o
 }

@@ -333,7 +333,7 @@ func TestStopProgress(t *testing.T) {
 	<-p.ended
 	screen := p.shows()
 	// The first picture may come before the process is found.
-	if !strings.Contains(screen, "pidfile: stopping") && !strings.Contains(screen, fmt.Sprintf("pidfile: waiting for PID %d to end, KILL in 1s", pid)) {
+	if !strings.Contains(screen, "pidfile: stopping") && !strings.Contains(screen, fmt.Sprintf("of 1s for PID %d, then KILL", pid)) {
 		t.Errorf("it is not shown what is waited for: %q", screen)
 	}
 	if want := fmt.Sprintf("\r\x1b[K%s: PID %d stopped (KILL, ", path, pid); !strings.Contains(screen, want) {
@@ -365,7 +365,7 @@ func TestSignalNames(t *testing.T) {
 		sees(t, log, want...)
 	}
 	for _, bad := range []string{"FOO", "0", "65", "SIG", "", "SIGSIGHUP", "1x", "HUP ", "HUP,INT", "+1", "01", "-1", "0x1", "1.0"} {
-		if r := call(t, "signal", "--", bad, path); r.code != 125 || r.stdout != "" || !strings.Contains(r.stderr, "is no signal") {
+		if r := call(t, "signal", "--", bad, path); r.code != 125 || r.stdout != "" || !strings.Contains(r.stderr, "invalid signal") {
 			t.Errorf("signal %q: exit code %d, want 125: %s%s", bad, r.code, r.stdout, r.stderr)
 		}
 	}

@@ -29,14 +29,14 @@ func doctorCommand() *cobra.Command {
 		Short: "Try whether PID files work in a directory",
 		Long: `Try, with two processes, whether PID files work in DIR (by default where names
 live): whether a held file keeps the other process out, whether it gets in after
-a release, and whether a file can be born locked. Then examine what PID files
+a release, and whether a file can be created locked. Then examine what PID files
 depend on: the file system, the directory's owner and mode, /proc, the PID
-namespace. The file that is tried is removed again.
+namespace. The file that was tried is removed again.
 
 Exit codes:
   0    fine
   1    not fine: the lines before the last say what to change
-  125  the command line is wrong`,
+  125  the command line is wrong, or there is no such DIR`,
 		Example: `  pidfile doctor
   pidfile doctor /srv/app/run`,
 		Args: func(c *cobra.Command, args []string) error {

@@ -127,7 +127,7 @@ func TestLaunchShows(t *testing.T) {
 		pid := (&wrapper{path: path}).command(t)
 		p := newPseudoTerminal(t)
 		w := p.run(t, exec.Command(binary, "restart", "--kill-after", "1h", path, "sleep", "1000"))
-		p.waitScreen(t, "waiting for PID")
+		p.waitScreen(t, "of 1h for PID")
 		p.types(t, "\x03")
 		if code := w.wait(t); code != 130 {
 			t.Errorf("exit code %d, want 130: %q", code, p.shows())

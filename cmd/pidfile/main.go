@@ -5,16 +5,14 @@
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
 
-// Command pidfile makes sure that one instance of a program runs, and says who
-// it is.
+// Command pidfile keeps a program to at most one running instance, and tells which
+// process that is.
 package main
 
 import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
-	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -63,71 +61,67 @@ func dispatch(args []string) error {
 		}
 	}
 	root := newRoot() // and this also prints help, and what is wrong
-	root.SetArgs(joinDelay(args))
+	root.SetArgs(args)
 	return root.Execute()
 }
 
 func newRoot() *cobra.Command {
+	cobra.EnableCommandSorting = false // they are in groups
+	var askVersion bool
 	root := &cobra.Command{
 		Use:   "pidfile COMMAND",
-		Short: "One instance of a program, and the truth about it",
-		Long: `pidfile makes sure that one instance of a program runs, and says who it is.
+		Short: "Keep a program to at most one running instance",
+		Long: `pidfile keeps a program to at most one running instance, tells which process
+that is, and acts on it safely.
 
 A PIDFILE argument with a slash in it or ".pid" at its end is a path. Any other
 word is a name: NAME stands for /run/NAME.pid if you are root, and otherwise for
 $XDG_RUNTIME_DIR/NAME.pid or, without that, a file in a private directory of
-yours under the temporary directory.`,
+yours under the temporary directory. Digits alone are neither.
+
+Exit codes: see each command; 125 always means that pidfile itself failed or
+that the command line is wrong.`,
 		Example: `  pidfile run backup -- rsync -a /home /backup    # at most one at a time
-  pidfile status backup                           # does it run? who is it?`,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+  pidfile status backup                           # is it running? which process?`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(c, args[0])
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if askVersion {
+				printLine("pidfile %s", version())
+				return nil
+			}
+			return c.Help()
+		},
+		DisableFlagsInUseLine: true,
+		SilenceErrors:         true,
+		SilenceUsage:          true,
+		CompletionOptions:     cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
+	root.Flags().BoolVarP(&askVersion, "version", "v", false, "print the version")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
 	root.SetOut(&stdout)
-	root.SetHelpCommand(helpCommand(root))
-	root.AddCommand(runCommand(), startCommand(), restartCommand(), reloadCommand(), statusCommand(), stopCommand(), signalCommand(), waitCommand(),
-		listCommand(), cleanCommand(), doctorCommand(), otherProcess(), versionCommand())
+	root.SetHelpFunc(printHelp)
+	help := helpCommand(root)
+	root.SetHelpCommand(help)
+	for _, group := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Run", []*cobra.Command{runCommand(), startCommand(), restartCommand()}},
+		{"Ask", []*cobra.Command{statusCommand(), listCommand(), waitCommand()}},
+		{"Act", []*cobra.Command{stopCommand(), reloadCommand(), signalCommand(), cleanCommand()}},
+		{"Set up", []*cobra.Command{doctorCommand(), completionCommand(), versionCommand(), help}},
+	} {
+		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title})
+		for _, c := range group.commands {
+			c.GroupID = group.title
+			root.AddCommand(c)
+		}
+	}
+	root.AddCommand(otherProcess())
 	return root
-}
-
-// usage is an error in the command line: nothing has been touched.
-func usage(c *cobra.Command, err error) error {
-	path := c.CommandPath()
-	if !c.HasParent() && c.Name() != "pidfile" { // "run" on its own: see dispatch
-		path = "pidfile " + path
-	}
-	return &hinted{err, "see '" + path + " --help'"}
-}
-
-func helpCommand(root *cobra.Command) *cobra.Command {
-	return &cobra.Command{
-		Use:   "help [COMMAND]",
-		Short: "Help about any command",
-		RunE: func(c *cobra.Command, args []string) error {
-			about, rest, err := root.Find(args)
-			if err != nil || len(rest) > 0 {
-				return usage(root, fmt.Errorf("unknown command %q", strings.Join(args, " ")))
-			}
-			about.InitDefaultHelpFlag()
-			return about.Help()
-		},
-	}
-}
-
-func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
-		Run:   func(*cobra.Command, []string) { fmt.Fprintln(&stdout, "pidfile", version()) },
-	}
-}
-
-// version is the module's, as the go command recorded it.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }

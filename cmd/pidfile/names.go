@@ -20,6 +20,8 @@ func resolve(arg string) (string, error) {
 		return "", fmt.Errorf("PIDFILE %s names a directory: name a file in it", arg)
 	case strings.ContainsRune(arg, filepath.Separator) || strings.HasSuffix(arg, ".pid"):
 		return filepath.Abs(arg)
+	case isNumber(arg):
+		return "", &hinted{errNumber(arg), "'kill " + arg + "' signals a PID; a file of that name is ./" + arg}
 	case arg == "." || arg == "..":
 		return "", fmt.Errorf("PIDFILE %q is a directory", arg)
 	}

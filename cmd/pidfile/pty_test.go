@@ -396,7 +396,7 @@ func TestProgress(t *testing.T) {
 		holder, pid := hold(t)
 		p := newPseudoTerminal(t)
 		w := p.run(t, exec.Command(binary, "run", "-w", holder.path, "echo", "output"))
-		p.waitScreen(t, fmt.Sprintf("pidfile: waiting for PID %d (sh -c read x; exit 0)", pid))
+		p.waitScreen(t, fmt.Sprintf("s for PID %d (sh -c read x; exit 0, up ", pid))
 		eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
 		holder.stdin.Close()
 		if code := w.wait(t); code != 0 {
@@ -419,7 +419,7 @@ func TestProgress(t *testing.T) {
 		w.wait(t)
 		<-p.ended
 		for line := range strings.SplitSeq(p.shows(), "\r") {
-			if n := len([]rune(strings.TrimSuffix(line, "\x1b[K"))); n > 29 {
+			if n := columns(strings.TrimSuffix(line, "\x1b[K")); n > 29 {
 				t.Errorf("%d columns of 30: %q", n, line)
 			}
 		}
@@ -433,7 +433,7 @@ func TestProgress(t *testing.T) {
 		}
 		<-p.ended
 		screen := p.shows()
-		if !strings.Contains(screen, ": 0s of 1.2s") || !strings.Contains(screen, ": 1s of 1.2s") {
+		if !strings.Contains(screen, "waiting 0s of 1.2s for PID ") || !strings.Contains(screen, "waiting 1s of 1.2s for PID ") {
 			t.Errorf("the time is not shown: %q", screen)
 		}
 		if !strings.Contains(screen, erase+"pidfile: error: "+holder.path+": already running: PID "+strconv.Itoa(pid)) {
@@ -458,7 +458,7 @@ func TestProgress(t *testing.T) {
 		holder, _ := hold(t)
 		p := newPseudoTerminal(t)
 		w := p.run(t, exec.Command(binary, "run", "-w", holder.path, "true"))
-		p.waitScreen(t, "waiting for")
+		p.waitScreen(t, "waiting ")
 		eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
 		p.types(t, "\x03")
 		if code := w.wait(t); code != 130 {

@@ -28,6 +28,7 @@ type runner struct {
 	conflict   int
 	quiet      bool
 	become     bool // --exec
+	close      bool // COMMAND does not inherit the lock
 	tree       bool
 	maxRuntime time.Duration // 0: any
 	killAfter  time.Duration
@@ -100,8 +101,13 @@ func findCommand(name, dir string) (string, error) {
 		return "", exit(exitNotExec)
 	}
 	err = fmt.Errorf("%s: command not found", look)
-	if strings.HasPrefix(name, "-") {
+	switch {
+	case name == "-c":
+		err = &hinted{err, "a command line for the shell is: PIDFILE sh -c 'COMMAND LINE'"}
+	case strings.HasPrefix(name, "-"):
 		err = &hinted{err, "flags of run go before PIDFILE"}
+	case strings.Contains(name, " "):
+		err = &hinted{err, "COMMAND and its arguments are words of their own: leave the quotes out, or use sh -c '" + name + "'"}
 	}
 	complain(err)
 	return "", exit(exitNotFound)
@@ -220,14 +226,10 @@ func (r *runner) takeOver(pid int) {
 	}
 }
 
-// waiting says whom we wait for.
+// waiting is the progress line of a wait.
 func (r *runner) waiting(waited time.Duration) string {
 	s, _ := pidfile.Inspect(r.path) // what cannot be seen is not shown
-	limit := ""
-	if r.timed {
-		limit = " of " + r.timeout.String()
-	}
-	return fmt.Sprintf("waiting for %s: %s%s", who(s), age(waited), limit)
+	return waiting(waited, r.timeout, target(s))
 }
 
 // publish starts COMMAND when the PID file is ours but for its text.

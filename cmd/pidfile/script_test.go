@@ -31,6 +31,7 @@ var binary string
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
+	os.Setenv("TERM", "xterm") // a dumb one is shown no progress
 	if mode := os.Getenv("PIDFILE_TEST_HELPER"); mode != "" {
 		helper(mode) // COMMAND
 	}
@@ -312,11 +313,13 @@ func TestHelp(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("pidfile --help: exit code %d", code)
 	}
-	_, list, _ := strings.Cut(string(root), "Commands:\n")
-	list, _, _ = strings.Cut(list, "\n\n")
+	_, list, _ := strings.Cut(string(root), "\nRun:\n")
+	list, _, _ = strings.Cut(list, "Flags:\n")
 	var names []string
 	for line := range strings.Lines(list) {
-		names = append(names, strings.Fields(line)[0])
+		if name, ok := strings.CutPrefix(line, "  "); ok { // no title
+			names = append(names, strings.Fields(name)[0])
+		}
 	}
 	for _, must := range []string{"run", "status", "version", "completion", "help"} {
 		if !slices.Contains(names, must) {
@@ -334,8 +337,14 @@ func TestHelp(t *testing.T) {
 			switch name {
 			case "version", "completion", "help": // nothing to choose
 			default:
-				wants = append(wants, "Examples:\n", "Exit codes")
+				wants = append(wants, "Examples:\n")
 			}
+			for line := range strings.Lines(string(long)) {
+				if columns(strings.TrimSuffix(line, "\n")) > 80 {
+					t.Errorf("too wide for a terminal of 80 columns: %q", line)
+				}
+			}
+			wants = append(wants, "\nExit codes", "\n  125 ")
 			for _, want := range wants {
 				if !bytes.Contains(long, []byte(want)) {
 					t.Errorf("no %q in the help of %s:\n%s", want, name, long)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,20 +17,48 @@ const maxSignal = 64
 
 const sigCont = unix.SIGCONT
 
-// parseSignal reads HUP, SIGHUP or 1.
+// Linux's real-time signals, less those that the C library keeps for itself.
+const sigRTMin, sigRTMax = 34, 64
+
+// parseSignal reads HUP, SIGHUP, 1 or RTMIN+3.
 func parseSignal(s string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil {
 		if n >= 1 && n <= maxSignal && s == strconv.Itoa(n) { // neither +1 nor 01
 			return syscall.Signal(n), nil
 		}
-		return 0, fmt.Errorf("%q is no signal: numbers go from 1 to %d, in digits only", s, maxSignal)
+		return 0, fmt.Errorf("invalid signal %q: numbers are 1 to %d, in digits only", s, maxSignal)
 	}
-	name := strings.ToUpper(s)
-	if !strings.HasPrefix(name, "SIG") {
-		name = "SIG" + name
-	}
+	name := "SIG" + strings.TrimPrefix(strings.ToUpper(s), "SIG")
 	if sig := unix.SignalNum(name); sig != 0 {
 		return sig, nil
 	}
-	return 0, fmt.Errorf("%q is no signal: write HUP, SIGHUP or 1", s)
+	if sig := realTimeSignal(name); sig != 0 {
+		return sig, nil
+	}
+	return 0, fmt.Errorf("invalid signal %q: use e.g. HUP, SIGHUP, 1 or RTMIN+3", s)
+}
+
+// realTimeSignal reads SIGRTMIN, SIGRTMIN+N, SIGRTMAX and SIGRTMAX-N, as kill(1)
+// does; it returns 0 for all else.
+func realTimeSignal(name string) syscall.Signal {
+	if runtime.GOOS != "linux" {
+		return 0
+	}
+	for _, from := range []struct {
+		name       string
+		first, dir int
+	}{{"SIGRTMIN", sigRTMin, 1}, {"SIGRTMAX", sigRTMax, -1}} {
+		offset, ok := strings.CutPrefix(name, from.name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.Atoi(offset)
+		switch {
+		case offset == "":
+			return syscall.Signal(from.first)
+		case err == nil && n*from.dir > 0 && n*from.dir <= sigRTMax-sigRTMin && offset == fmt.Sprintf("%+d", n):
+			return syscall.Signal(from.first + n)
+		}
+	}
+	return 0
 }

@@ -24,18 +24,18 @@ var lsb = map[pidfile.State]int{
 }
 
 func statusCommand() *cobra.Command {
-	var explain, asJSON bool
+	var explain, asJSON, quiet bool
 	c := &cobra.Command{
 		Use:   "status [flags] PIDFILE...",
-		Short: "Tell whether it runs, and who it is",
-		Long: `Tell the truth about each PIDFILE, in a line each. No lock is taken, so no start
-is hindered.
+		Short: "Tell whether it is running, and which process it is",
+		Long: `Tell the state of each PIDFILE, in a line each. No lock is taken, so no start is
+hindered.
 
 Exit codes, as for init scripts (LSB); of several the highest:
   0    running
   1    not running, but a stale PIDFILE is left
   3    not running
-  4    unknown: it cannot be told
+  4    unknown: it cannot be determined
   125  the command line is wrong`,
 		Example: `  pidfile status backup
   pidfile status --explain /run/nginx.pid      # and why we think so`,
@@ -45,9 +45,13 @@ Exit codes, as for init scripts (LSB); of several the highest:
 			if err != nil {
 				return err
 			}
-			if asJSON {
+			switch {
+			case quiet:
+			case asJSON && explain:
+				printJSON(withOpeners(all))
+			case asJSON:
 				printJSON(all)
-			} else {
+			default:
 				for _, s := range all {
 					printStatus(s, explain)
 				}
@@ -64,8 +68,24 @@ Exit codes, as for init scripts (LSB); of several the highest:
 		DisableFlagsInUseLine: true,
 	}
 	c.Flags().BoolVar(&explain, "explain", false, "print the evidence, and every process that has the file open")
-	c.Flags().BoolVar(&asJSON, "json", false, "print an array of objects: path, state, pid, process, locked, evidence")
+	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON array of objects: path, state, pid, process, locked, evidence; with --explain, openers")
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing: the exit code tells")
 	return c
+}
+
+// An explained status has every process that has the file open.
+type explained struct {
+	pidfile.Status
+	Openers []pidfile.Opener `json:"openers"`
+}
+
+func withOpeners(all []pidfile.Status) []explained {
+	more := make([]explained, len(all))
+	for i, s := range all {
+		openers, _ := pidfile.Openers(s.Path) // the evidence says what is wrong
+		more[i] = explained{s, append([]pidfile.Opener{}, openers...)}
+	}
+	return more
 }
 
 // inspectAll resolves all names before it looks at the first file.
@@ -86,6 +106,8 @@ func inspectAll(args []string) ([]pidfile.Status, error) {
 func printStatus(s pidfile.Status, explain bool) {
 	line := fmt.Sprintf("%s: %s", s.Path, s.State)
 	switch {
+	case s.State == pidfile.Absent:
+		line = s.Path + ": not running"
 	case s.State == pidfile.Running:
 		line += ", " + who(s)
 	case s.PID != 0:

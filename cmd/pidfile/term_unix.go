@@ -9,11 +9,18 @@ func terminal(fd uintptr) bool {
 	return err == nil
 }
 
-// terminalSize returns the width and height of a terminal, or 80 by 24.
-func terminalSize(fd uintptr) (width, height int) {
+// terminalWidth returns the columns of a terminal, or 80.
+func terminalWidth(fd uintptr) int {
 	ws, err := unix.IoctlGetWinsize(int(fd), unix.TIOCGWINSZ)
 	if err != nil || ws.Col == 0 {
-		return 80, 24
+		return 80
 	}
-	return int(ws.Col), int(ws.Row)
+	return int(ws.Col)
+}
+
+// mayDraw reports whether we are in the foreground of a terminal. One that is not
+// our controlling terminal has no foreground, and may be drawn on.
+func mayDraw(fd uintptr) bool {
+	group, err := unix.IoctlGetInt(int(fd), unix.TIOCGPGRP)
+	return err != nil || group == unix.Getpgrp()
 }

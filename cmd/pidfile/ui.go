@@ -86,7 +86,7 @@ func processName(pid int) string {
 		return fmt.Sprintf("PID %d", pid)
 	}
 	line := strings.TrimRight(strings.ReplaceAll(string(text), "\x00", " "), " ")
-	return fmt.Sprintf("PID %d (%s)", pid, fit(printable(line), 60))
+	return fmt.Sprintf("PID %d (%s)", pid, cut(printable(line), 60))
 }
 
 // commandLine is a process's command line, cut to a width and safe to print.
@@ -95,7 +95,7 @@ func commandLine(p *pidfile.ProcessInfo, width int) string {
 	if line == "" {
 		line = p.Executable
 	}
-	return fit(printable(line), width)
+	return cut(printable(line), width)
 }
 
 // printable shows control characters as '?': a command line is its user's text,
@@ -120,14 +120,6 @@ func visible(r rune) rune {
 	return r
 }
 
-// fit cuts s to a width.
-func fit(s string, width int) string {
-	if r := []rune(s); width > 0 && len(r) > width {
-		return string(r[:max(width-1, 0)]) + "…"
-	}
-	return s
-}
-
 func since(t time.Time) string { return "for " + age(time.Since(t)) }
 
 // age is a duration in its one or two largest units.
@@ -150,17 +142,21 @@ func isTerminal(f *os.File) bool {
 	return err == nil && fi.Mode()&os.ModeCharDevice != 0 && terminal(f.Fd())
 }
 
-// A progress line tells on a terminal, in place, what is waited for. Elsewhere
-// it is nil, and silent. Its methods are for one goroutine at a time.
+// A progress line shows on a terminal, in place, what is waited for. Elsewhere it
+// is nil, and silent. Its methods are for one goroutine at a time.
 type progress struct {
 	text       func(waited time.Duration) string
 	start      time.Time
 	stop, done chan struct{} // nil while nothing is shown
 }
 
-// showProgress shows text(waited) now and every second until End.
+// progressDelay is how long a wait may take before it is shown: a short one would
+// only flash.
+const progressDelay = 300 * time.Millisecond
+
+// showProgress shows text(waited) every second until End.
 func showProgress(text func(waited time.Duration) string) *progress {
-	if !isTerminal(os.Stderr) {
+	if !isTerminal(os.Stderr) || os.Getenv("TERM") == "dumb" {
 		return nil
 	}
 	p := &progress{text: text, start: time.Now()}
@@ -177,19 +173,28 @@ func (p *progress) Resume() {
 	go p.run(p.stop, p.done)
 }
 
+// run draws only while our process group is in the foreground: in the background
+// it would draw over what the user types.
 func (p *progress) run(stop, done chan struct{}) {
 	defer close(done)
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	drawn := false
+	next := time.NewTimer(progressDelay)
+	defer next.Stop()
 	for {
-		width, _ := terminalSize(os.Stderr.Fd())
-		fmt.Fprintf(os.Stderr, "\r%s\x1b[K", fit(printable("pidfile: "+p.text(time.Since(p.start))), width-1))
 		select {
-		case <-tick.C:
+		case <-next.C:
 		case <-stop:
-			fmt.Fprint(os.Stderr, "\r\x1b[K")
+			if drawn && mayDraw(os.Stderr.Fd()) {
+				fmt.Fprint(os.Stderr, "\r\x1b[K")
+			}
 			return
 		}
+		if text := p.text(time.Since(p.start)); mayDraw(os.Stderr.Fd()) {
+			drawn = true
+			width := terminalWidth(os.Stderr.Fd())
+			fmt.Fprintf(os.Stderr, "\r%s\x1b[K", cut(printable("pidfile: "+text), width-1))
+		}
+		next.Reset(time.Second - time.Since(p.start)%time.Second)
 	}
 }
 
@@ -201,4 +206,32 @@ func (p *progress) End() {
 	close(p.stop)
 	<-p.done
 	p.stop = nil
+}
+
+// waiting is the text of a progress line, with the time first, so that a narrow
+// terminal does not cut it off. A limit of 0 is none.
+func waiting(waited, limit time.Duration, what string) string {
+	if limit == 0 {
+		return fmt.Sprintf("waiting %s for %s", age(waited), what)
+	}
+	return fmt.Sprintf("waiting %s of %s for %s", age(waited), span(limit), what)
+}
+
+// span is a duration without the units that are 0: "1m", not "1m0s".
+func span(d time.Duration) string {
+	s := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, zero) {
+			s = s[:len(s)-2]
+		}
+	}
+	return s
+}
+
+// target describes the process that is waited for.
+func target(s pidfile.Status) string {
+	if s.Process == nil {
+		return who(s)
+	}
+	return fmt.Sprintf("PID %d (%s, up %s)", s.PID, commandLine(s.Process, 40), age(time.Since(s.Process.Started)))
 }

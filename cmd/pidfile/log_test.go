@@ -122,8 +122,8 @@ func TestLogAsUser(t *testing.T) {
 	must(t, os.Remove(log))
 
 	// What is COMMAND's to read is shown.
-	call(t, "start", "--user", "65533:65533", "--log", log, d.path, "sh", "-c", "echo broken >&2; exit 1").exits(t, "start", 1)
-	r := call(t, "start", "--user", "65533:65533", "--log", log, d.path, "sh", "-c", "echo broken again; ln -sf "+secret+" "+log+"; exit 1")
+	call(t, "start", "--ready", "30s", "--user", "65533:65533", "--log", log, d.path, "sh", "-c", "echo broken >&2; exit 1").exits(t, "start", 1)
+	r := call(t, "start", "--ready", "30s", "--user", "65533:65533", "--log", log, d.path, "sh", "-c", "echo broken again; ln -sf "+secret+" "+log+"; exit 1")
 	if r.code != 1 || strings.Contains(r.stderr, "secret\n") || !strings.Contains(r.stderr, "cannot be shown") {
 		t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}
@@ -135,7 +135,7 @@ func TestLogOfRoot(t *testing.T) {
 	d := newLogDir(t)
 	at := func(name string) string { return filepath.Join(d.roots, name) }
 	d.works(t, at("log"), 0)
-	r := call(t, "start", "--user", "65533:65533", "--log", at("log"), d.path, "sh", "-c", "echo broken; exit 1")
+	r := call(t, "start", "--ready", "30s", "--user", "65533:65533", "--log", at("log"), d.path, "sh", "-c", "echo broken; exit 1")
 	if r.code != 1 || !strings.HasSuffix(r.stderr, "  broken\n") {
 		t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}

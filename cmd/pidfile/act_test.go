@@ -801,7 +801,7 @@ func TestDoctorJSON(t *testing.T) {
 				t.Errorf("a finding: %v", f)
 			}
 			for field := range f {
-				if !slices.Contains([]string{"what", "ok", "hint"}, field) {
+				if !slices.Contains([]string{"id", "what", "ok", "hint"}, field) {
 					t.Errorf("an undocumented field: %v", f)
 				}
 			}
@@ -855,7 +855,7 @@ func TestDoctorWithoutTmpfile(t *testing.T) {
 func withoutBirth(t *testing.T, dir string, r result) {
 	t.Helper()
 	r.is(t, 0, `(?m)^ok    two processes take one file in turns`)
-	r.is(t, 0, `(?m)^note  files are born locked: no \(O_TMPFILE and link: .*\)$`)
+	r.is(t, 0, `(?m)^note  files are created locked: no \(O_TMPFILE and link: .*\)$`)
 	r.is(t, 0, `(?m)^`+dir+`: fine$`)
 	if left, err := os.ReadDir(dir); err != nil || slices.ContainsFunc(left, func(e os.DirEntry) bool { return strings.Contains(e.Name(), "doctor") }) {
 		t.Errorf("left in %s: %v %v", dir, left, err)
@@ -912,8 +912,8 @@ func TestDoctorFAT(t *testing.T) {
 // TestHelpOfActs: each help names all exit codes that the command has.
 func TestHelpOfActs(t *testing.T) {
 	for name, codes := range map[string][]int{
-		"status": {0, 1, 3, 4}, "stop": {0, 1, 4}, "signal": {0, 3, 4}, "wait": {0, 124, 4},
-		"list": {0}, "clean": {0}, "doctor": {0, 1, 125},
+		"status": {0, 1, 3, 4, 125}, "stop": {0, 1, 4, 125}, "signal": {0, 3, 4, 125}, "wait": {0, 4, 124, 125},
+		"list": {0, 125}, "clean": {0, 125}, "doctor": {0, 1, 125},
 	} {
 		r := call(t, name, "--help")
 		r.is(t, 0, `(?m)^Usage:\n  pidfile `+name+` \[flags\] .*(PIDFILE|DIR)`)

@@ -15,7 +15,7 @@ import (
 func cleanCommand() *cobra.Command {
 	var dry, asJSON bool
 	c := &cobra.Command{
-		Use:   "clean [flags] [DIR or PIDFILE...]",
+		Use:   "clean [flags] {DIR|PIDFILE}...",
 		Short: "Remove PID files that are proven stale",
 		Long: `Remove each PIDFILE, and every *.pid file below each DIR, that is proven stale,
 and say why. It is done under the file's lock, so no start is disturbed.
@@ -24,9 +24,15 @@ Everything else is left alone.
 Exit codes:
   0    done, also if there was nothing to do or to be removed
   125  a stale file could not be removed, or the command line is wrong`,
-		Example: `  pidfile clean -n              # what would go?
+		Example: `  pidfile clean -n /run         # what would it remove?
   pidfile clean /run/old.pid`,
-		RunE: func(c *cobra.Command, args []string) error {
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return &hinted{errors.New("clean needs a DIR or PIDFILE"), "'pidfile clean -n /run' shows what it would remove there"}
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
 			all, err := cleanAll(args, dry)
 			if err != nil {
 				return err
@@ -54,9 +60,6 @@ func cleanAll(args []string, dry bool) ([]outcome, error) {
 		}
 		named = append(named, path)
 	}
-	if len(args) == 0 {
-		dirs, _ = existing(nil)
-	}
 	all := []outcome{}
 	for _, path := range named {
 		s, _ := pidfile.Inspect(path) // the error is in the evidence
@@ -72,14 +75,11 @@ func cleanAll(args []string, dry bool) ([]outcome, error) {
 	if len(dirs) == 0 {
 		return all, nil
 	}
-	for s, err := range pidfile.List(dirs...) {
-		if err != nil && !strings.HasSuffix(s.Path, ".pid") {
-			note("%v", err) // a directory: nothing is known of its files
-		}
+	listAll(dirs, false, func(s pidfile.Status) {
 		if o, done := clean(s, dry); done {
 			all = append(all, o)
 		}
-	}
+	})
 	return all, nil
 }
 

@@ -17,6 +17,7 @@ import (
 
 // A finding is one line of doctor.
 type finding struct {
+	ID   string `json:"id"` // for programs
 	What string `json:"what"`
 	OK   bool   `json:"ok"`
 	Hint string `json:"hint,omitempty"` // what to change; a warning if OK
@@ -46,7 +47,7 @@ Exit codes:
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			dir, file, err := patient(args)
+			dir, file, err := examined(args)
 			if err != nil {
 				return err
 			}
@@ -65,29 +66,36 @@ Exit codes:
 		},
 		DisableFlagsInUseLine: true,
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print an array of objects: what, ok, hint")
+	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON array of objects: id, what, ok, hint")
 	return c
 }
 
-// patient returns the directory to be examined, and the file if one was named.
-func patient(args []string) (dir, file string, err error) {
+// examined returns the directory to be examined, and the file if one was named: a
+// path is a file's if that exists or ends in .pid.
+func examined(args []string) (dir, file string, err error) {
 	if len(args) == 0 {
-		dir, err = ownDir()
+		if dir, err = ownDir(); err == nil {
+			err = createOwnDir(filepath.Join(dir, "a.pid"))
+		}
 		return dir, "", err
 	}
-	if fi, err := os.Stat(args[0]); err == nil && fi.IsDir() {
-		dir, err = filepath.Abs(args[0])
+	arg := args[0]
+	fi, err := os.Stat(arg)
+	switch {
+	case err == nil && fi.IsDir():
+		dir, err = filepath.Abs(arg)
 		return dir, "", err
-	}
-	if !strings.ContainsRune(args[0], filepath.Separator) && !strings.HasSuffix(args[0], ".pid") {
-		if path, err := resolve(args[0]); err == nil {
+	case err == nil || strings.HasSuffix(arg, ".pid"):
+	case strings.ContainsRune(arg, filepath.Separator):
+		return "", "", &hinted{fmt.Errorf("%s: no such directory", arg), "a PIDFILE exists or ends in .pid"}
+	default:
+		if path, err := resolve(arg); err == nil {
 			if _, err := os.Lstat(path); err != nil {
-				return "", "", fmt.Errorf("%s is no directory, and there is no %s", args[0], path)
+				return "", "", fmt.Errorf("%s: not a directory, and there is no %s", arg, path)
 			}
 		}
 	}
-	file, err = resolve(args[0])
-	if err != nil {
+	if file, err = resolve(arg); err != nil {
 		return "", "", err
 	}
 	dir = filepath.Dir(file)
@@ -136,10 +144,10 @@ func examine(dir, file string) []finding {
 func examineFile(file string) finding {
 	s, err := pidfile.Inspect(file)
 	if errors.Is(err, fs.ErrPermission) || s.State == pidfile.Unknown {
-		return finding{What: fmt.Sprintf("%s: %s", file, strings.Join(s.Evidence, "; ")),
+		return finding{ID: "file", What: fmt.Sprintf("%s: %s", file, strings.Join(s.Evidence, "; ")),
 			Hint: "run doctor as the file's owner or as root"}
 	}
-	return finding{What: fmt.Sprintf("%s: %s: %s", file, s.State, strings.Join(s.Evidence, "; ")), OK: true}
+	return finding{ID: "file", What: fmt.Sprintf("%s: %s: %s", file, s.State, strings.Join(s.Evidence, "; ")), OK: true}
 }
 
 // tryLocks holds a file and lets a second process try to get it: first in vain,
@@ -147,7 +155,7 @@ func examineFile(file string) finding {
 func tryLocks(dir string) finding {
 	bad := func(err error) finding {
 		hint := "use a directory that you may write, on a local file system, as /run"
-		return finding{What: fmt.Sprintf("two processes take one file in turns: %v", err), Hint: hint}
+		return finding{ID: "locks", What: fmt.Sprintf("two processes take one file in turns: %v", err), Hint: hint}
 	}
 	path := filepath.Join(dir, fmt.Sprintf(".pidfile-doctor-%d.pid", os.Getpid()))
 	f, err := pidfile.Acquire(path)
@@ -187,7 +195,7 @@ func tryLocks(dir string) finding {
 	if got := next(answers); got != "acquired" {
 		return bad(fmt.Errorf("the second process, after the release: %s", got))
 	}
-	return finding{What: "two processes take one file in turns, never at once", OK: true}
+	return finding{ID: "locks", What: "two processes take one file in turns, never at once", OK: true}
 }
 
 func next(answers *bufio.Scanner) string {

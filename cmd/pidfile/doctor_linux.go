@@ -32,14 +32,14 @@ var fileSystems = map[uint32]fileSystem{
 
 // examineSystem examines what PID files in dir depend on.
 func examineSystem(dir string) []finding {
-	found := []finding{examineFS(dir), examineBirth(dir), examineDir(dir)}
+	found := []finding{examineFS(dir), examineAnonymous(dir), examineDir(dir)}
 	return append(found, examineProc()...)
 }
 
 func examineFS(dir string) finding {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return finding{What: fmt.Sprintf("file system: %v", err), Hint: "use another directory"}
+		return finding{ID: "filesystem", What: fmt.Sprintf("file system: %v", err), Hint: "use another directory"}
 	}
 	known, ok := fileSystems[uint32(st.Type)]
 	if !ok {
@@ -49,11 +49,11 @@ func examineFS(dir string) finding {
 	if uint32(st.Type) == unix.TMPFS_MAGIC {
 		what += ", which is empty after a reboot: nothing is ever left over from before"
 	}
-	return finding{What: what, OK: true, Hint: known.warning}
+	return finding{ID: "filesystem", What: what, OK: true, Hint: known.warning}
 }
 
-// examineBirth tries whether a file can be made without a name and then linked.
-func examineBirth(dir string) finding {
+// examineAnonymous tries whether a file can be made without a name and then linked.
+func examineAnonymous(dir string) finding {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err == nil {
 		defer unix.Close(fd)
@@ -64,53 +64,53 @@ func examineBirth(dir string) finding {
 		}
 	}
 	if err != nil {
-		return finding{What: fmt.Sprintf("files are born locked: no (O_TMPFILE and link: %v)", err), OK: true,
+		return finding{ID: "anonymous_files", What: fmt.Sprintf("files are created locked: no (O_TMPFILE and link: %v)", err), OK: true,
 			Hint: "files are taken in place here: exact all the same, but empty for a moment when they are made"}
 	}
-	return finding{What: "files are born locked (O_TMPFILE and link)", OK: true}
+	return finding{ID: "anonymous_files", What: "files are created locked (O_TMPFILE and link)", OK: true}
 }
 
 func examineDir(dir string) finding {
 	fi, err := os.Stat(dir)
 	if err != nil {
-		return finding{What: fmt.Sprintf("directory: %v", err), Hint: "use another directory"}
+		return finding{ID: "directory", What: fmt.Sprintf("directory: %v", err), Hint: "use another directory"}
 	}
 	what := fmt.Sprintf("directory: owner UID %d, mode %v", owner(fi), fi.Mode())
 	if fi.Mode().Perm()&0o002 == 0 {
-		return finding{What: what, OK: true}
+		return finding{ID: "directory", What: what, OK: true}
 	}
 	if fi.Mode()&fs.ModeSticky == 0 {
-		return finding{What: what + ": everybody may replace files here", Hint: "chmod o-w " + dir + ": no signal is sent to what a file here names"}
+		return finding{ID: "directory", What: what + ": any user may replace files here", Hint: "chmod o-w " + dir + ": no signal is sent to what a file here names"}
 	}
-	return finding{What: what, OK: true, Hint: "everybody may make files here, and keep you out by being first: prefer a directory of your own"}
+	return finding{ID: "directory", What: what, OK: true, Hint: "any user may create files here first, and keep you out: prefer a directory of your own"}
 }
 
 // examineProc examines what the identity of processes rests on.
 func examineProc() []finding {
-	found := []finding{{What: "/proc shows all processes", OK: true}}
+	found := []finding{{ID: "proc", What: "/proc shows all processes", OK: true}}
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		found[0] = finding{What: "/proc is not mounted", Hint: "mount it: without /proc no process can be recognised"}
+		found[0] = finding{ID: "proc", What: "/proc is not mounted", Hint: "mount it: without /proc no process can be recognised"}
 	case err == nil:
 		for line := range strings.Lines(string(mounts)) {
 			f := strings.Fields(line)
 			if len(f) > 3 && f[1] == "/proc" && strings.Contains(f[3], "hidepid=") && !strings.Contains(f[3], "hidepid=off") && !strings.Contains(f[3], "hidepid=0") {
-				found[0] = finding{What: "/proc hides other users' processes (" + f[3] + ")", OK: true,
+				found[0] = finding{ID: "proc", What: "/proc hides other users' processes (" + f[3] + ")", OK: true,
 					Hint: "what other users' files say cannot be judged: it is unknown, except to root and to the group gid= of the mount"}
 			}
 		}
 	}
 	// PROC_PID_INIT_INO in the kernel's proc_ns.h is the first namespace's.
 	if ns, err := os.Readlink("/proc/self/ns/pid"); err == nil && ns != "pid:[4026531836]" {
-		found = append(found, finding{What: "PID namespace: not the machine's first one (" + ns + ")", OK: true,
+		found = append(found, finding{ID: "pid_namespace", What: "PID namespace: not the machine's first one (" + ns + ")", OK: true,
 			Hint: "PIDs mean something in this container only; of other containers' locks only those of pidfile are seen, not flock(1)'s: a file here that they may share is unknown rather than stale"})
 	}
 	if _, err := unix.PidfdOpen(os.Getpid(), 0); err != nil {
-		found = append(found, finding{What: fmt.Sprintf("handles on processes: %v (pidfd_open, Linux 5.3)", err),
+		found = append(found, finding{ID: "handles", What: fmt.Sprintf("handles on processes: %v (pidfd_open, Linux 5.3)", err),
 			Hint: "stop, signal and wait need a newer kernel"})
 	} else {
-		found = append(found, finding{What: "handles on processes (pidfd_open)", OK: true})
+		found = append(found, finding{ID: "handles", What: "handles on processes (pidfd_open)", OK: true})
 	}
 	return found
 }

@@ -2,7 +2,11 @@ package main
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +22,7 @@ func listCommand() *cobra.Command {
 		states []string
 	)
 	c := &cobra.Command{
-		Use:   "list [flags] [DIR...]",
+		Use:   "list [flags] [DIR or PIDFILE...]",
 		Short: "List all PID files and their processes",
 		Long: `List every *.pid file below each DIR, by default below /run and your own
 directory: its state, PID, user, age of the process, and command. A PIDFILE can
@@ -30,20 +34,21 @@ Exit codes:
 		Example: `  pidfile list
   pidfile list --state stale --json /var/run`,
 		RunE: func(_ *cobra.Command, args []string) error {
-			dirs, err := existing(args)
+			dirs, files, err := listed(args)
 			if err != nil {
 				return err
 			}
 			all := []pidfile.Status{} // [] in JSON
-			for s, err := range pidfile.List(dirs...) {
-				if err != nil && !strings.HasSuffix(s.Path, ".pid") {
-					note("%v", err) // a directory: nothing is known of its files
-					continue
-				}
+			add := func(s pidfile.Status) {
 				if len(states) == 0 || slices.Contains(states, s.State.String()) {
 					all = append(all, s)
 				}
 			}
+			for _, path := range files {
+				s, _ := pidfile.Inspect(path) // the error is in the evidence
+				add(s)
+			}
+			listAll(dirs, len(args) == 0, add)
 			if asJSON {
 				printJSON(all)
 			} else {
@@ -58,22 +63,61 @@ Exit codes:
 	return c
 }
 
-// existing checks the directories that were named; without any it returns the
-// default ones that exist.
-func existing(args []string) ([]string, error) {
-	if len(args) > 0 {
-		for _, dir := range args {
-			if _, err := os.Stat(dir); err != nil {
-				return nil, err
-			}
+// listed takes the directories and the PID files apart that were named; without any
+// it returns the default directories.
+func listed(args []string) (dirs, files []string, err error) {
+	for _, arg := range args {
+		if fi, err := os.Stat(arg); err == nil && fi.IsDir() {
+			dirs = append(dirs, arg)
+			continue
 		}
-		return args, nil
+		path, err := resolve(arg)
+		if err != nil {
+			return nil, nil, err
+		}
+		if _, err := os.Lstat(path); err != nil {
+			if !strings.ContainsRune(arg, filepath.Separator) {
+				return nil, nil, fmt.Errorf("%s: no such directory, and no %s", arg, path)
+			}
+			return nil, nil, err
+		}
+		files = append(files, path)
 	}
+	if len(args) == 0 {
+		dirs = defaultDirs()
+	}
+	return dirs, files, nil
+}
+
+func defaultDirs() []string {
 	dirs := []string{"/run"}
-	if own, err := ownDir(); err == nil && !strings.HasPrefix(own+"/", "/run/") {
+	own, err := ownDir()
+	if err != nil || strings.HasPrefix(own+"/", "/run/") {
+		return dirs
+	}
+	if _, err := os.Lstat(own); err == nil {
 		dirs = append(dirs, own)
 	}
-	return dirs, nil
+	return dirs
+}
+
+// listAll calls add for every PID file below dirs, and tells which directories it
+// may not read: all of them, or in one line how many.
+func listAll(dirs []string, summary bool, add func(pidfile.Status)) {
+	denied := 0
+	for s, err := range pidfile.List(dirs...) {
+		switch {
+		case err == nil || strings.HasSuffix(s.Path, ".pid"):
+			add(s)
+		case summary && errors.Is(err, fs.ErrPermission):
+			denied++
+		default:
+			note("%v", err) // a directory: nothing is known of its files
+		}
+	}
+	if denied > 0 {
+		note("%d of the directories below %s cannot be read: root sees all", denied, strings.Join(dirs, " and "))
+	}
 }
 
 // colours of the states.

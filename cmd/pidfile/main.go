@@ -123,5 +123,6 @@ that the command line is wrong.`,
 		}
 	}
 	root.AddCommand(otherProcess())
+	addCompletions(root)
 	return root
 }

@@ -46,12 +46,12 @@ func ownDir() (string, error) {
 		return dir, nil
 	}
 	dir := filepath.Join(os.TempDir(), "pidfile-"+strconv.Itoa(uid))
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
-	}
-	// Anybody can make a directory of that name: it must be ours and private.
+	// Any user can make a directory of that name: it must be ours and private.
 	fi, err := os.Lstat(dir)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return dir, nil // see createOwnDir
+	case err != nil:
 		return "", err
 	}
 	if !fi.IsDir() || owner(fi) != uid || fi.Mode().Perm() != 0o700 {
@@ -59,4 +59,18 @@ func ownDir() (string, error) {
 			"remove it, set XDG_RUNTIME_DIR, or give PIDFILE as a path"}
 	}
 	return dir, nil
+}
+
+// createOwnDir creates the directory of a name's path for a start, if it is the
+// user's own that is missing.
+func createOwnDir(path string) error {
+	dir, err := ownDir()
+	if err != nil || filepath.Dir(path) != dir || os.Getuid() == 0 || filepath.Dir(dir) != filepath.Clean(os.TempDir()) {
+		return nil
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	_, err = ownDir() // it may be another's that was faster
+	return err
 }

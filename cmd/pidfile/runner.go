@@ -53,6 +53,9 @@ func (r *runner) run(name string, command []string) (err error) {
 	if r.path, err = resolve(name); err != nil {
 		return err
 	}
+	if err := createOwnDir(r.path); err != nil {
+		return err
+	}
 	file, err := findCommand(command[0], r.start.dir)
 	if err != nil {
 		return err

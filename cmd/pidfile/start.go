@@ -67,6 +67,13 @@ func launchCommand(l *launcher, c *cobra.Command) *cobra.Command {
 			}
 		}
 		pidfile, command := splitCommand(args)
+		path, err := resolve(pidfile)
+		if err == nil {
+			err = createOwnDir(path)
+		}
+		if err != nil {
+			return err
+		}
 		return l.launch(pidfile, command)
 	}
 	c.DisableFlagsInUseLine = true

@@ -205,15 +205,37 @@ func (j judgement) holder(pid int, program string) (*Process, error) {
 // that takes descriptors from everybody.
 func (j *judgement) distrustHolder(locks []proc.Lock, program string) *doubt {
 	i := j.info
-	took := slices.ContainsFunc(locks, func(l proc.Lock) bool { return l.PID == i.PID })
 	switch {
 	case i.PID == 1:
 		return &doubt{why: "PID 1 has the lock", mend: "it is not ended"}
-	case !took && i.PID != j.view.PID && proc.ReadClock().Preceded(i.Start, j.view.Written):
-		return &doubt{why: fmt.Sprintf("%s did not take the lock, and is older than the file: somebody passed it the descriptor", name(i)), mend: "end it by hand"}
+	case program == "" && !j.tookOrInherited(locks):
+		return &doubt{why: fmt.Sprintf("%s neither took the lock nor can be seen to have inherited it: the descriptor may have been passed to it", name(i)), mend: "end it by hand, or name its program (--program)"}
 	}
 	return j.distrust(program)
 }
+
+// tookOrInherited reports whether j.info took one of the locks, or has it from a
+// process that did: as its descendant, or as COMMAND of 'pidfile run' or a
+// descendant of that, which have the path in their environment.
+func (j *judgement) tookOrInherited(locks []proc.Lock) bool {
+	if proc.HasEnv(j.info.PID, heldEnv+"="+j.path) {
+		return true
+	}
+	for pid, n := j.info.PID, 0; pid > 1 && n < maxAncestors; n++ {
+		if slices.ContainsFunc(locks, func(l proc.Lock) bool { return l.PID == pid }) {
+			return true
+		}
+		i, err := proc.Lookup(pid)
+		if err != nil || i.Hidden {
+			return false
+		}
+		pid = i.PPID
+	}
+	return false
+}
+
+// maxAncestors bounds how far a lock is traced back.
+const maxAncestors = 64
 
 // pin judges the file at path, pins its holder, and judges again: now its PID
 // cannot be another's. The handle is nil if no holder is known; the judgement

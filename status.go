@@ -408,10 +408,13 @@ func (j *judgement) proof(i *proc.Info, locks []proc.Lock, act bool) string {
 		return fmt.Sprintf("PID %d took the lock", i.PID)
 	}
 	holds, seen := proc.Holds(i.PID, j.view.ID)
-	if holds {
+	existed := clock.Judge(i.Start, j.view.Written) == proc.Existed
+	// A lock can be passed on, by unix(7), to a process that has the PID of one
+	// that has ended: it must have been there when the file was written.
+	if holds && (existed || took(i.PID) || proc.HasEnv(i.PID, heldEnv+"="+j.path)) {
 		return fmt.Sprintf("PID %d has the file open with the lock", i.PID)
 	}
-	if clock.Judge(i.Start, j.view.Written) != proc.Existed {
+	if !existed {
 		return "" // whoever took the lock or was started under it, it was not this process
 	}
 	if !seen && took(i.PID) {

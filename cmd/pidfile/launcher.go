@@ -366,7 +366,8 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 	dir, base := filepath.Split(l.path)
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	gate, err := pidfile.AcquireContext(ctx, dir+"."+base+".start")
+	// Readable by nobody else: who may read it can keep every start out.
+	gate, err := pidfile.Config{Mode: 0o600}.AcquireContext(ctx, dir+"."+base+".start")
 	if err != nil {
 		return fmt.Errorf("%s: another start of it is under way: %w", l.path, err)
 	}

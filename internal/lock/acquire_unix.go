@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -230,7 +232,7 @@ func (h *Hold) settle(fd int, o *Options) (refusal, error) {
 	if pid != 0 && o.Running != nil && o.Running(pid, mine.mtime) {
 		return refusal{Refusal: Refusal{Held: true, PID: pid}}, nil
 	}
-	if why := notPIDFile(fd, mine, pid); why != "" {
+	if why := h.notPIDFile(fd, mine, pid); why != "" {
 		return refusal{}, h.pathError("open", &NotPIDFileError{why})
 	}
 	err = h.replace(fd, mine, o)
@@ -254,19 +256,28 @@ func (h *Hold) pin() error {
 
 // notPIDFile says why fd, whose text names pid, is not a PID file and not to be
 // touched: the caller has named the wrong file. "" if it may be one.
-func notPIDFile(fd int, st meta, pid int) string {
+func (h *Hold) notPIDFile(fd int, st meta, pid int) string {
+	named := strings.Contains(strings.ToLower(filepath.Base(h.file.path)), "pid")
 	switch {
 	case keepsNoFiles(fd):
 		return "its file system keeps no files, but shows the state of the kernel"
-	case pid != 0:
+	case pid != 0 && !named && st.size > maxUnnamed:
+		return "its first line may be a PID, but it goes on, and its name does not say that it is one"
+	case pid != 0 || st.size == 0 && st.mode&0o111 == 0:
 		return ""
 	case st.size > MaxText && !allNUL(fd, st.size):
 		return "its first line is not a PID, and it is longer than a PID"
 	case st.mode&0o111 != 0 && !keepsNoModes(fd):
 		return "it is executable"
+	case !named && !allNUL(fd, st.size):
+		return "its text is not a PID, and its name does not say that it is one"
 	}
 	return ""
 }
+
+// maxUnnamed is how long a file may be that has a PID on its first line, and whose
+// name does not have "pid" in it.
+const maxUnnamed = 4096
 
 // allNUL reports whether fd's file has no other bytes, and not many: so a crash of
 // the machine may leave a file that had just been written.
@@ -372,7 +383,7 @@ func (h *Hold) replaceStale(old meta, o *Options) error {
 	switch err {
 	case unix.EEXIST, unix.ENOENT:
 		return errAgain
-	case unix.ENAMETOOLONG: // the spare name is longer than the path's
+	case unix.ENAMETOOLONG, unix.EISDIR: // the spare name is longer than the path's, or a directory's
 		return errNoAnonymous
 	}
 	return h.wrapErrno("link", err)

@@ -149,7 +149,7 @@ func (h *Hold) viewText(fd int) (View, error) {
 	if n > 0 && buf[0] == '-' {
 		v.Minus, _ = ParsePID(buf[1:n])
 	}
-	v.NotPIDFile = notPIDFile(fd, st, v.PID)
+	v.NotPIDFile = h.notPIDFile(fd, st, v.PID)
 	return v, nil
 }
 

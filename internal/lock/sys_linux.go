@@ -162,20 +162,15 @@ func ofdLocked(fd int) (held bool, pid int, err error) {
 }
 
 // ofdInherited reports whether somebody has the OFD lock of those who inherited
-// a holder's flock(2).
+// a holder's flock(2). It is a read lock, which everybody may take who may read the
+// file: it says something only beside a flock(2).
 func ofdInherited(fd int) bool {
 	lk, err := ofd("getlk", fd, unix.F_OFD_GETLK, unix.F_WRLCK, heirs)
 	return err == nil && lk.Type == unix.F_RDLCK && lk.Start == heirs.Start && lk.Len == heirs.Len && !collides(fd)
 }
 
-// probe is ofdLocked for those who only look: who inherited the lock counts too.
-func probe(fd int) (held bool, pid int, err error) {
-	held, pid, err = ofdLocked(fd)
-	if err == nil && !held {
-		held = ofdInherited(fd)
-	}
-	return held, pid, err
-}
+// probe is ofdLocked, for those who only look.
+func probe(fd int) (held bool, pid int, err error) { return ofdLocked(fd) }
 
 // waitOFD blocks until nobody has an fcntl write lock on fd's file.
 func waitOFD(fd int) error {

@@ -105,7 +105,7 @@ func init() { // attacks refer to functions that look attacks up
 			done:   "One holds, another waits; the file is removed; a third starts; the first ends.",
 			judged: "The journal tells whether the one that waited, on a file that is gone by now, runs at once with the third."},
 		{name: "flock-waits", group: removal, title: "flock(1) waits for it", run: flockWaits,
-			done:   "Nobody removes anything: flock(1) waits for the tool's lock, the tool ends, flock(1) gets the lock and runs, and the tool is started again.",
+			done:   "The file is not removed by hand: flock(1) waits for the tool's lock, the tool ends, flock(1) gets the lock and runs, and the tool is started again.",
 			judged: "That start must be refused, since flock(1) holds the lock.",
 			ours:   "We remove the file when we end, and flock(1) does not notice that the file it has locked has no name any more. Without waiting (-n) it is refused as it should be."},
 

@@ -112,7 +112,7 @@ func tools() []tool {
 		{name: "with-lock-ex -f", command: "with-lock-ex", origin: "chiark-utils-bin", start: of("with-lock-ex", "-f", "PATH"), wait: of("with-lock-ex", "-w", "PATH"),
 			bystander: command},
 		{name: "dotlockfile -p -r 0", command: "dotlockfile", origin: "liblockfile-bin", start: of("dotlockfile", "-l", "-p", "-P", "-r", "0", "PATH"),
-			note: "With `-r 0` a left-over without a valid PID is never removed; with a retry it is, once it is five minutes old",
+			note: "With `-r 0` a stale file without a valid PID is never removed; with `-r 2` it is, once it is five minutes old",
 			wait: of("dotlockfile", "-l", "-p", "-P", "-r", "-1", "-i", "1", "PATH"), bystander: command, wrapper: true, hasPID: true},
 		ancestor,
 		trbs,

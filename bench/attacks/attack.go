@@ -27,7 +27,7 @@ func attackNamed(name string) (attack, bool) {
 const (
 	atOnce    = "Starts at the same time"
 	killed    = "SIGKILL"
-	leftOvers = "Left-over files"
+	leftOvers = "Stale files"
 	paths     = "Links at the path, and a full disk"
 	removal   = "The file is removed by hand"
 	commands  = "Signals, and what COMMAND does"
@@ -42,7 +42,7 @@ func init() { // attacks refer to functions that look attacks up
 		{name: "crowd", group: atOnce, title: "no file", heavy: true, run: crowd(false),
 			done:   "100 starts wait behind one gate, which opens. There is no file.",
 			judged: "The journal tells how many COMMANDs ran at one time. It must be one, and a PID file must name it."},
-		{name: "crowd-stale", group: atOnce, title: "left-over file", heavy: true, run: crowd(true),
+		{name: "crowd-stale", group: atOnce, title: "stale file", heavy: true, run: crowd(true),
 			done:   "The same, with a file that names a dead process.",
 			judged: "The same."},
 		{name: "torn", group: atOnce, title: "torn reads", heavy: true, run: torn,
@@ -74,7 +74,8 @@ func init() { // attacks refer to functions that look attacks up
 			judged: "The next start must succeed."},
 		{name: "garbage-start", group: leftOvers, title: "garbage", run: garbageStart,
 			done:   "The file is ten minutes old and has, in turn, each of these texts: " + garbageList() + ". Processes of the same program have the PIDs 412 and 434.",
-			judged: "Each start must succeed, and signal nobody."},
+			judged: "Each start must succeed, and signal no process.",
+			ours:   "More than 64 bytes that are not a PID are not what is left of a PID file. More likely PIDFILE was forgotten, and the file is COMMAND's: it is left untouched, and the start is refused."},
 
 		{name: "symlink", group: paths, title: "symbolic link", run: link("symlink"),
 			done:   "The path is a symbolic link to a file that is none of the tool's business.",
@@ -104,7 +105,7 @@ func init() { // attacks refer to functions that look attacks up
 			done:   "One holds, another waits; the file is removed; a third starts; the first ends.",
 			judged: "The journal tells whether the one that waited, on a file that is gone by now, runs at once with the third."},
 		{name: "flock-waits", group: removal, title: "flock(1) waits for it", run: flockWaits,
-			done:   "Nobody removes anything: flock(1) waits for the tool's lock, the tool ends, flock(1) gets the lock and runs, and the tool is started again.",
+			done:   "The file is not removed by hand: flock(1) waits for the tool's lock, the tool ends, flock(1) gets the lock and runs, and the tool is started again.",
 			judged: "That start must be refused, since flock(1) holds the lock.",
 			ours:   "We remove the file when we end, and flock(1) does not notice that the file it has locked has no name any more. Without waiting (-n) it is refused as it should be."},
 
@@ -120,7 +121,7 @@ func init() { // attacks refer to functions that look attacks up
 			judged: "The next start must succeed."},
 		{name: "background", group: commands, title: "goes into the background", run: inBackground,
 			done:   "COMMAND starts a child that does the work, and ends.",
-			judged: "The reverse of the stray child: a second start must be refused while the child works. The kernel cannot know which of the two is meant, so nobody wins both.",
+			judged: "The reverse of the stray child: a second start must be refused while the child works. The kernel cannot know which of the two is meant, so no tool wins both.",
 			ours:   "A COMMAND that ended has ended: its file goes. Run it in the foreground, or by `run --exec`."},
 		{name: "closes", group: commands, title: "closes all descriptors", run: habit(closes),
 			done:   "COMMAND closes all descriptors from 3 on, as many daemons do.",
@@ -147,6 +148,9 @@ func init() { // attacks refer to functions that look attacks up
 
 		{name: "cost", group: price, title: "start and end of `true`, against flock(1)", measure: true, run: cost,
 			done:   "Each tool runs `true`, in turn with flock(1), without any contention.",
-			judged: "The ratio of the lower quartiles. Tools that leave before COMMAND has run, and libraries, cannot be compared so."},
+			judged: "The ratio of the lower quartiles, without the time that the driver takes to start a process. Tools that leave before COMMAND has run, and libraries, cannot be compared so."},
+		{name: "refusal", group: price, title: "a refused start", measure: true, run: refusal,
+			done:   "Each tool is started while an instance of its own runs, in turn with a flock(1) that is refused, too.",
+			judged: "The lower quartile, without the time that the driver takes to start a process. Libraries cannot be compared so."},
 	}
 }

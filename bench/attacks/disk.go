@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +25,10 @@ func fullDisk(c *cell) finding {
 
 	first := c.try()
 	_, ran := first.entered()
+	if !ran && c.tool.detaches { // its exit code is not COMMAND's
+		ran = eventually(time.Second, func() bool { _, in := first.entered(); return in })
+	}
+	failed := ran && first.hasEnded() && first.status.ExitStatus() != 0
 	if first.hangs() {
 		return judge(false, "**hangs**", first.how())
 	}
@@ -33,7 +38,7 @@ func fullDisk(c *cell) finding {
 	second := false
 	if ran {
 		another := c.try()
-		_, second = another.entered()
+		second = eventually(time.Second, func() bool { _, in := another.entered(); return in })
 		evidence = append(evidence, "a second start: "+another.how())
 		another.finish()
 	}
@@ -46,6 +51,8 @@ func fullDisk(c *cell) finding {
 	switch {
 	case second:
 		return judge(false, "**2 at once**", evidence...)
+	case failed:
+		return judge(false, "**runs, says it failed**", evidence...)
 	case ran && c.tool.hasPID && !names:
 		return judge(false, "**no PID in it**", evidence...)
 	case !works:

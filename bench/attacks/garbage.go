@@ -85,6 +85,9 @@ func (c *cell) hits(pair []*bystander) (who []string) {
 }
 
 func garbageStart(c *cell) finding {
+	if !c.tool.hasPID {
+		return notApplicable("it does not read the file")
+	}
 	var bad, all []string
 	pair := c.pair()
 	for _, g := range garbage {

@@ -39,7 +39,7 @@ func (c *cell) another(stranger bool, id string) []string {
 	return bystander(c, job{log: c.log.path, id: id, mode: victim, path: c.path})
 }
 
-// reuse gives the PID in a left-over file to another process.
+// reuse gives the PID in a stale file to another process.
 func reuse(stranger, old bool) func(*cell) finding {
 	return func(c *cell) finding {
 		pid, named := c.crash()

@@ -58,6 +58,7 @@ func do(args []string) error {
 // Options of a run.
 type options struct {
 	quick, strict bool
+	page          bool
 	attack, tool  string
 	out           string
 	jobs          int
@@ -68,6 +69,7 @@ func run(args []string) error {
 	flags := flag.NewFlagSet("attacks", flag.ExitOnError)
 	flags.BoolVar(&o.quick, "quick", false, "fewer and shorter rounds: about a minute")
 	flags.BoolVar(&o.strict, "strict", false, "fail if a tool is not installed")
+	flags.BoolVar(&o.page, "page", false, "attack nothing: only write docs/COMPARISON.md anew from the results")
 	flags.StringVar(&o.attack, "attack", "", "only this attack")
 	flags.StringVar(&o.tool, "tool", "", "only tools whose name contains this")
 	flags.StringVar(&o.out, "out", "", "the repository to write docs/COMPARISON.md and bench/attacks/results into; nothing is written without it")
@@ -75,18 +77,20 @@ func run(args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	if o.out != "" && o.tool != "" {
+		return errors.New("-tool leaves tools out: nothing can be written")
+	}
 	if o.attack != "" {
 		if _, ok := attackNamed(o.attack); !ok {
 			return fmt.Errorf("there is no attack %q", o.attack)
 		}
 	}
 	r := &report{began: time.Now(), options: o, findings: make(map[string][]finding)}
-	r.fill()
-	r.print(os.Stdout)
-	if err := r.write(); err != nil {
-		return err
+	if !o.page {
+		r.fill()
+		r.print(os.Stdout)
 	}
-	return r.check()
+	return errors.Join(r.check(), r.write())
 }
 
 // A place in a table is one cell to run.

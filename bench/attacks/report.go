@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,6 +23,7 @@ type report struct {
 	began    time.Time
 	options  options
 	findings map[string][]finding // of each attack, in the order of its rows
+	dates    map[string]string    // of each attack that an earlier run has recorded
 }
 
 // A row is a tool or a stopper.
@@ -85,7 +87,6 @@ func summary(f finding) string {
 
 func (r *report) Date() string    { return r.began.UTC().Format("2006-01-02") }
 func (r *report) CPUs() int       { return runtime.NumCPU() }
-func (r *report) Seconds() int    { return int(time.Since(r.began).Seconds()) }
 func (r *report) Quick() bool     { return r.options.quick }
 func (r *report) Command() string { return "bench/attacks/run" + pick(r.options.quick, " -quick", "") }
 
@@ -220,7 +221,7 @@ func (r *report) print(w io.Writer) {
 	}
 }
 
-// write writes the comparison and the evidence.
+// write writes the evidence, and the comparison from all evidence that there is.
 func (r *report) write() error {
 	if r.options.out == "" {
 		return nil
@@ -230,14 +231,13 @@ func (r *report) write() error {
 	if err := errors.Join(os.MkdirAll(results, 0o755), os.MkdirAll(docs, 0o755)); err != nil {
 		return err
 	}
+	incomplete := r.load(results)
 	for _, a := range attacks {
 		f := r.findings[a.name]
 		if f == nil {
 			continue
 		}
-		text, err := json.MarshalIndent(map[string]any{
-			"attack": a.name, "done": a.done, "judged": a.judged, "date": r.Date(), "kernel": r.Kernel(), "quick": r.Quick(), "findings": f,
-		}, "", "\t")
+		text, err := json.MarshalIndent(record{a.name, r.dates[a.name], a.done, f, a.judged, r.Kernel(), r.Quick()}, "", "\t")
 		if err != nil {
 			return err
 		}
@@ -245,14 +245,65 @@ func (r *report) write() error {
 			return err
 		}
 	}
-	if r.options.attack != "" || r.options.tool != "" {
-		return nil // not a whole comparison
+	if incomplete != nil {
+		return incomplete
 	}
 	var text strings.Builder
 	if err := r.template().ExecuteTemplate(&text, "page", r); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(docs, "COMPARISON.md"), []byte(text.String()), 0o644)
+}
+
+// A record is what is stored of an attack.
+type record struct {
+	Attack   string    `json:"attack"`
+	Date     string    `json:"date"`
+	Done     string    `json:"done"`
+	Findings []finding `json:"findings"`
+	Judged   string    `json:"judged"`
+	Kernel   string    `json:"kernel"`
+	Quick    bool      `json:"quick"`
+}
+
+// load adds what earlier runs have recorded of the attacks that this one left out.
+func (r *report) load(results string) (err error) {
+	r.dates = make(map[string]string)
+	for _, a := range attacks {
+		if r.findings[a.name] != nil {
+			r.dates[a.name] = r.Date()
+			continue
+		}
+		var old record
+		text, failed := os.ReadFile(filepath.Join(results, a.name+".json"))
+		if failed == nil {
+			failed = json.Unmarshal(text, &old)
+		}
+		if failed == nil && !slices.EqualFunc(old.Findings, rowsOf(a), func(f finding, r row) bool { return f.Tool == r.name }) {
+			failed = fmt.Errorf("%s: recorded for other tools: run it again", a.name)
+		}
+		if failed != nil {
+			err = errors.Join(err, failed)
+			continue
+		}
+		r.findings[a.name], r.dates[a.name] = old.Findings, old.Date
+	}
+	return err
+}
+
+// Dates says when the attacks were carried out; if not all on one day, which.
+func (r *report) Dates() string {
+	days := make(map[string][]string)
+	for _, a := range attacks {
+		if day := r.dates[a.name]; day != "" {
+			days[day] = append(days[day], a.name)
+		}
+	}
+	order := slices.Sorted(maps.Keys(days))
+	for i, day := range order[min(1, len(order)):] {
+		order[i+1] = "on " + day + " again: " + strings.Join(days[day], ", ")
+	}
+	return strings.Join(order, "; ")
 }
 
 // check returns what must not be: an attack that could not be carried out, or
@@ -279,7 +330,7 @@ func (r *report) check() error {
 			}
 		}
 		if failed == 0 && gone == 0 && !a.measure && r.findings[a.name] != nil && r.options.tool == "" {
-			errs = append(errs, fmt.Errorf("%s: nobody failed, so it has shown nothing", a.name))
+			errs = append(errs, fmt.Errorf("%s: no tool failed, so it has shown nothing", a.name))
 		}
 	}
 	return errors.Join(errs...)

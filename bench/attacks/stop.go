@@ -47,7 +47,7 @@ func stopTrue(c *cell) finding {
 	return judge(got, pick(got, "stopped", "**not found**"), fmt.Sprintf("TERM arrived: %v: %s", got, p.said()))
 }
 
-// stopReused lets the stopper act on a left-over file whose PID is another's now.
+// stopReused lets the stopper act on a stale file whose PID is another's now.
 func stopReused(stranger bool) func(*cell) finding {
 	return func(c *cell) finding {
 		pid, named := c.crash()

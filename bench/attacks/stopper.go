@@ -35,7 +35,10 @@ func stoppers() []stopper {
 		{name: "pidfile status", argv: []string{"BIN/pidfile", "status", "PATH"}, does: asks, ours: true},
 		{name: "start-stop-daemon --status", command: "start-stop-daemon", origin: "dpkg", does: asks,
 			argv: []string{"start-stop-daemon", "--status", "--pidfile", "PATH", "--exec", "SELF"}},
+		{name: "daemon --running", command: "daemon", origin: "daemon", does: asks, starter: "daemon(1)",
+			argv: []string{"daemon", "-N", "-n", "a", "-F", "PATH", "--running"}},
 		{name: "pgrep -F", command: "pgrep", origin: "procps", does: asks, argv: []string{"pgrep", "-F", "PATH"}},
+		{name: "pgrep -L -F", command: "pgrep", origin: "procps", does: asks, argv: []string{"pgrep", "-L", "-F", "PATH"}},
 		{name: "control: does nothing", command: "true", origin: "coreutils", does: signals, argv: []string{"/bin/true"}},
 	}
 }

@@ -63,7 +63,7 @@ var Identities = []Identity{
 		}
 		return ticks == s.Ticks, err
 	}},
-	{"pidfile.Inspect", "", "does anybody have the file, and who?", func(s Subject) (bool, error) {
+	{"pidfile.Inspect", "", "is the file held, and by which process?", func(s Subject) (bool, error) {
 		status, err := pidfile.Inspect(s.Path)
 		return status.State == pidfile.Running, err
 	}},

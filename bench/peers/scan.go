@@ -24,7 +24,7 @@ const FloorScan = "raw getdents, open, read, kill"
 // Scans is every way to scan, the floor first.
 var Scans = []Scan{
 	{FloorScan, "is there such a PID?", each(rawRuns)},
-	{"pidfile.List", "does anybody have the file, and who? with evidence", oursScan},
+	{"pidfile.List", "is the file held, and by which process? with evidence", oursScan},
 	{"moby pidfile.Read of each", "is there such a PID?", each(func(path string) (bool, error) {
 		pid, err := moby.Read(path)
 		return pid != 0, err

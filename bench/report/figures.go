@@ -47,6 +47,10 @@ func (d *data) functions() template.FuncMap {
 		"times": func(what, where, peer, other string) string {
 			return times(record.Ratio(d.Find(what, where, peer), d.Find(what, where, other)))
 		},
+		"added": func(what, where, peer, other string) string { // what each adds to the floor
+			floor := record.Median(d.Find(what, where, floors[what]))
+			return times((record.Median(d.Find(what, where, peer)) - floor) / (record.Median(d.Find(what, where, other)) - floor))
+		},
 		"rounds":           func(what, where, peer string) int { return len(d.Find(what, where, peer)) },
 		"libraries":        d.libraries,
 		"commands":         d.commands,
@@ -68,7 +72,7 @@ func (d *data) functions() template.FuncMap {
 func figure(v float64, unit string) string { return plot.Short(v) + " " + unit }
 
 func times(ratio float64) string {
-	if ratio == 0 {
+	if !(ratio > 0) { // nor a NaN: not measured
 		return "–"
 	}
 	return plot.Short(ratio) + "×"

@@ -577,7 +577,7 @@ func migrateMonit(t *testing.T, m *machine, r *recipe) {
 	}
 	programs := regexp.MustCompile(`"([^"]+)"`).FindAllStringSubmatch(r.after, -1)
 	status, launch := programs[0][1], programs[1][1]
-	sh(t, status).is(t, 3, "absent")
+	sh(t, status).is(t, 3, "not running")
 	sh(t, launch).is(t, 0, "started")
 	sh(t, status).is(t, 0, "running")
 }

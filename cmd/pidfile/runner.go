@@ -130,7 +130,7 @@ func (r *runner) acquire(c pidfile.Config) (*pidfile.File, error) {
 		endBySignal()
 	}
 	if r.replace {
-		return r.displace(c)
+		return r.replaceRunning(c)
 	}
 	ctx := context.Background()
 	if r.timed {
@@ -168,10 +168,10 @@ func endBySignal() {
 	}()
 }
 
-// displace stops whoever has the file until it is ours: also a program without a
+// replaceRunning stops the holder until the file is ours: also a program without a
 // lock that is not COMMAND, of whose file Acquire would only say that it takes it
 // over.
-func (r *runner) displace(c pidfile.Config) (*pidfile.File, error) {
+func (r *runner) replaceRunning(c pidfile.Config) (*pidfile.File, error) {
 	before, _ := pidfile.Inspect(r.path) // stop says what is wrong
 	if before.State != pidfile.Running {
 		f, err := c.Acquire(r.path)
@@ -361,7 +361,7 @@ func (r *runner) supervise(f *pidfile.File) error {
 	case overtime:
 		if !r.quiet {
 			survivePipe()
-			note("PID %d ran for %v, which is all it may, and was stopped", r.pid, r.maxRuntime)
+			note("PID %d stopped after %v (--max-runtime)", r.pid, r.maxRuntime)
 		}
 		return exit(exitTimeout)
 	case code != 0:

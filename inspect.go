@@ -54,7 +54,7 @@ func (s *State) UnmarshalText(text []byte) error {
 type Status struct {
 	Path  string `json:"path"` // absolute
 	State State  `json:"state"`
-	// PID is what the file says, 0 if that is no PID.
+	// PID is what the file says, 0 if that is not a PID.
 	PID int `json:"pid,omitempty"`
 	// Process is the live process that has PID, if it is the holder: proven
 	// by the lock, or, if the file is not locked, because it existed when the
@@ -106,7 +106,7 @@ type ProcessInfo struct {
 //
 // In a PID namespace other than the machine's first (in a container), the kernel
 // does not show the flock(2) locks of others; those of this package's holders it
-// does. There a file that nobody seems to have is Stale only if its file system
+// does. There a file that seems to have no holder is Stale only if its file system
 // is provably the container's own, a tmpfs, and Unknown if others may have it,
 // too. Clean, Find and Acquire, which take a lock, are sure in any case.
 //
@@ -142,7 +142,7 @@ func describe(i *proc.Info) *ProcessInfo {
 // lexical order; without dirs below /run and, if that is set, below
 // $XDG_RUNTIME_DIR. Symbolic links are followed in dirs only, not below them.
 //
-// Each pair is what Inspect would return, judged by the locks as they were when
+// Each pair is what Inspect would return, by the locks as they were when
 // List began. A directory that cannot be read is a pair too: Unknown, its path,
 // and the error. Nothing is fatal.
 func List(dirs ...string) iter.Seq2[Status, error] {
@@ -194,7 +194,7 @@ func list(dir string, table *proc.LockTable, yield func(Status, error) bool) boo
 	return more
 }
 
-// Fresh is how young a file whose text is no PID may be and not be cleaned: a
+// Fresh is how young a file whose text is not a PID may be and not be cleaned: a
 // program that does not lock may be writing it.
 const Fresh = 10 * time.Second
 
@@ -203,12 +203,12 @@ const Fresh = 10 * time.Second
 // *AlreadyRunningError, matches
 //   - fs.ErrNotExist if there is no file,
 //   - ErrAlreadyRunning if it is not stale,
-//   - ErrUnproven if that cannot be told, or if its text is no PID and it was
+//   - ErrUnproven if that cannot be told, or if its text is not a PID and it was
 //     written less than Fresh ago,
 //   - syscall.ELOOP, EISDIR or EINVAL if path names a symbolic link, a directory
 //     or another thing that is no regular file; ENOTDIR if its directory is none,
-//   - fs.ErrPermission if we may not look, or may not remove it; EROFS if nobody
-//     may; ENOLCK if the file system gives no locks,
+//   - fs.ErrPermission if we may not look, or may not remove it; EROFS if the file
+//     system is read-only; ENOLCK if the file system gives no locks,
 //   - errors.ErrUnsupported on systems without flock(2),
 //
 // or whatever else the system says. Then nothing has changed.
@@ -276,7 +276,7 @@ type Opener struct {
 // Openers returns the processes that have the PID file at path open, as far as
 // we may see them (root sees all of its PID namespace's), in the order of their
 // PIDs. It looks through all of /proc, so it is slow; outside Linux it returns
-// none. It tells who keeps a file locked that nobody seems to hold.
+// none. It tells which process keeps a file locked that seems to have no holder.
 func Openers(path string) ([]Opener, error) {
 	view, err := lock.Look(path)
 	if err != nil {

@@ -41,9 +41,9 @@ func (s *ExitStatus) String() string {
 // cannot become another's in between.
 //
 // The errors, all *fs.PathError, match:
-//   - ErrNotRunning if nobody has the file: it does not exist, or is stale
-//     (then ErrMalformed too, if its text is no PID);
-//   - ErrUnproven, with the evidence in the text, if somebody may have it, but
+//   - ErrNotRunning if the file has no holder: it does not exist, or is stale
+//     (then ErrMalformed too, if its text is not a PID);
+//   - ErrUnproven, with the evidence in the text, if it may have one, but
 //     it is not proven that the named process does (a descendant holds the
 //     lock, or a process that is not visible from here, or it cannot be told:
 //     then also what the system said, such as fs.ErrPermission); or if the process
@@ -209,7 +209,7 @@ func (v *verdict) distrustHolder(locks []proc.Lock, program string) *doubt {
 	case i.PID == 1:
 		return &doubt{why: "PID 1 has the lock", mend: "it is not ended"}
 	case !took && i.PID != v.view.PID && proc.ReadClock().Preceded(i.Start, v.view.Written):
-		return &doubt{why: fmt.Sprintf("%s did not take the lock, and is older than the file: somebody passed it the descriptor", name(i)), mend: "end it by hand"}
+		return &doubt{why: fmt.Sprintf("%s did not take the lock, and is older than the file: another process passed it the descriptor", name(i)), mend: "end it by hand"}
 	}
 	return v.distrust(program)
 }
@@ -266,7 +266,7 @@ func (v *verdict) refuseReason(program string) error {
 	case !v.proven && v.gaps.Any(proc.GapFileSystem):
 		return ErrUnproven // the evidence says so: it may be locked from elsewhere
 	case !v.proven && v.gaps.Any(proc.GapHidden|proc.GapChanges) && !lock.Free(v.path):
-		v.addEvidence("somebody who is not visible from here has it locked")
+		v.addEvidence("a process that is not visible from here has it locked")
 		return ErrUnproven
 	case v.info.PID == 1 && !v.proven:
 		v.addEvidence("PID 1 is not believed without the lock")

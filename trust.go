@@ -15,7 +15,7 @@ import (
 // The lock proves who holds an inode, not that the path is that service's: whoever
 // may change a directory or a link on the way could have put another service's file
 // there, and have root stop that. So each element of the way must belong to root, to
-// us or to the process's user, and nobody else may change it.
+// us or to the process's user, and no one else may change it.
 
 // nobody is who owns what belongs to a user whom our user namespace does not know,
 // user_namespaces(7): root outside, as a rule.

@@ -47,7 +47,7 @@ const (
 	unproven     = "unproven"
 	isRunning    = "running"
 	ok           = "ok"
-	noPID        = "the first line of the file is no PID"
+	noPID        = "the first line of the file is not a PID"
 	notLocked    = "not locked"
 	provenByLock = "has the file open with the lock"
 )
@@ -327,7 +327,7 @@ func truths() []truth {
 		// There the kernel does not show every flock(2).
 		{name: "in a namespace, dead PID in a file that others may have locked", scene: furnished("", "4194304\n"),
 			state: unknown, find: notRunning, clean: ok, start: ok,
-			says: []string{notLocked, "locks of other PID namespaces cannot be seen from here", "nobody has it"}},
+			says: []string{notLocked, "locks of other PID namespaces cannot be seen from here", "it has no holder"}},
 		{name: "in a namespace, empty file that others may have locked", scene: furnished("", ""),
 			state: unknown, find: notEvenAPID, clean: ok, start: ok,
 			says: []string{"the file is empty", "cannot be seen from here"}},
@@ -336,7 +336,7 @@ func truths() []truth {
 			says: []string{notLocked, "this container's own"}},
 		{name: "in a namespace, dead PID on an overlay", scene: furnished("overlay", "4194304\n"),
 			state: unknown, find: notRunning, clean: ok, start: ok,
-			says: []string{notLocked, "cannot be seen from here", "nobody has it"}},
+			says: []string{notLocked, "cannot be seen from here", "it has no holder"}},
 		// flock(1) locks a descriptor of the shell's, and ends.
 		{name: "in a namespace, a shell's lock and PID", scene: shellIn(`exec 9>"$1"; flock 9; echo $$ >&9; touch -d "1 minute ago" "$1"`),
 			state: running, locked: true, who: true, find: ok, stop: "-", clean: isRunning, start: isRunning,

@@ -65,10 +65,10 @@ func (v *verdict) confirmed(free bool) {
 	switch {
 	case v.lockTells && free:
 		v.state, v.lockTells = Stale, false
-		v.addEvidence("but it could be locked: nobody has it")
+		v.addEvidence("but it could be locked: it has no holder")
 	case v.state == Stale && !free:
 		v.state = Unknown
-		v.addEvidence("but it cannot be locked: somebody has it")
+		v.addEvidence("but it cannot be locked: it has a holder")
 	}
 }
 
@@ -217,10 +217,10 @@ func (d *decision) decideHidden() {
 		d.addEvidence("the table of locks cannot be read: %v", d.f.tableErr)
 	case !d.has(factSecluded):
 	case d.f.secluded:
-		d.addEvidence("its file system is this container's own: nobody outside can have locked it")
+		d.addEvidence("its file system is this container's own: nothing outside can have locked it")
 	default:
 		d.state, d.lockTells = Unknown, true
-		d.addEvidence("somebody outside may have locked it: the locks of other PID namespaces cannot be seen from here, and only a start or clean, which take the lock, can tell")
+		d.addEvidence("a process outside may have locked it: the locks of other PID namespaces cannot be seen from here, and only a start or clean, which take the lock, can tell")
 	}
 }
 
@@ -316,9 +316,9 @@ func (d *decision) addNamed() {
 	case pid == 0 && d.view.Empty:
 		d.addEvidence("the file is empty")
 	case pid == 0 && d.view.Minus != 0:
-		d.addEvidence("the first line of the file is no PID, but one with a minus sign, as postgres --single writes it")
+		d.addEvidence("the first line of the file is not a PID, but one with a minus sign, as postgres --single writes it")
 	case pid == 0:
-		d.addEvidence("the first line of the file is no PID")
+		d.addEvidence("the first line of the file is not a PID")
 	case named.err == proc.ErrGone:
 		d.addEvidence("no process has PID %d", pid)
 	case named.err != nil:

@@ -182,7 +182,7 @@ func TestVerdict(t *testing.T) {
 			state: Running, asks: factNamedHolds | factTakers, says: "the lock is held by PID 900"},
 		{name: "held, overwritten with rubbish", facts: facets{held(otherPID), malformedText, hasOpen(otherPID, "PID 900")},
 			state: Running, asks: factTakers,
-			says: "the file is locked by a process that it does not name; the first line of the file is no PID; the lock is held by PID 900"},
+			says: "the file is locked by a process that it does not name; the first line of the file is not a PID; the lock is held by PID 900"},
 		{name: "fcntl, with a stranger's PID", facts: facets{locked("POSIX", otherPID), func(f *facts) { f.view.OFDLocked = true }, hasOpen(otherPID, "PID 900"), seesProcesses},
 			state: Running, asks: factNamedHolds | factParentHolds | factTakers, says: "the lock is held by PID 900"},
 		{name: "flock(1)", facts: facets{locked("FLOCK", otherPID), emptyText, hasOpen(otherPID, "PID 900 (flock)")},
@@ -230,7 +230,7 @@ func TestVerdict(t *testing.T) {
 		{name: "our own PID", facts: facets{names(ourPID, running812(func(i *proc.Info) { i.PID = ourPID }))},
 			state: Stale, says: "PID 4711 is this process itself, which does not hold the file"},
 		{name: "empty", facts: facets{emptyText}, state: Stale, says: "the file is empty"},
-		{name: "malformed", facts: facets{malformedText}, state: Stale, says: "the first line of the file is no PID"},
+		{name: "malformed", facts: facets{malformedText}, state: Stale, says: "the first line of the file is not a PID"},
 		{name: "postgres --single's PID, while it lives", facts: facets{minus(running812())},
 			state: Unknown, says: "PID 812 (cat) is alive and may have written it"},
 		{name: "postgres --single's PID, before it was", facts: facets{minus(running812()), written(startedAt - time.Hour)},
@@ -351,10 +351,10 @@ func TestVerdictConfirmed(t *testing.T) {
 		state State
 		says  string
 	}{
-		{"hidden locks, and it is free", inNamespace, true, Stale, "but it could be locked: nobody has it"},
+		{"hidden locks, and it is free", inNamespace, true, Stale, "but it could be locked: it has no holder"},
 		{"hidden locks, and it is not", inNamespace, false, Unknown, "cannot be seen from here"},
 		{"a table that changes, and it is free", changes, true, Stale, "no process has PID 812"},
-		{"a table that changes, and it is not", changes, false, Unknown, "but it cannot be locked: somebody has it"},
+		{"a table that changes, and it is not", changes, false, Unknown, "but it cannot be locked: it has a holder"},
 	} {
 		v, _ := decideAll(theFacts(dead, c.facts))
 		if !v.maybeLocked() {

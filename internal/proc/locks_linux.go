@@ -20,7 +20,7 @@ import (
 //
 // To look is not without effect: for an instant the kernel has another reference
 // to each open file (fget_task in its fs/file.c), and a close(2) at that instant
-// unlocks only when we are done. So whoever asks often asks a LockTable first.
+// unlocks only when we are done. So a caller that asks often asks a LockTable first.
 func Opened(pid int, id lock.ID) (open bool, locks []Lock, err error) {
 	var buf [4096]byte
 	err = eachFile(pid, func(dir, fd string, of lock.ID) {
@@ -296,7 +296,7 @@ var seesAllLocks = sync.OnceValue(func() bool {
 })
 
 // Secluded reports whether the file at path is on a file system that only this
-// PID namespace has, so that nobody outside it can have locked it: a tmpfs that was
+// PID namespace has, so that no process outside it can have locked it: a tmpfs that was
 // mounted when the namespace had its first process already. That is how containers
 // are made; who enters the mount namespace of one from outside is not reckoned
 // with. An overlay is no proof: a container in a container may have the outer one's,

@@ -40,7 +40,7 @@ func (i *Info) Kernel() bool {
 // ErrGone: no process has that PID (a thread's ID is not a PID).
 var ErrGone = errors.New("no such process")
 
-// A Lock is one kernel lock on a file, as seen by whoever may see it.
+// A Lock is one kernel lock on a file, as far as it may be seen.
 type Lock struct {
 	Kind  string // FLOCK, POSIX or OFDLCK
 	Write bool

@@ -102,7 +102,8 @@ type ProcessInfo struct {
 // A start that just clears a stale file holds the lock for a moment; Inspect
 // looks again for up to 10 ms before it calls such a lock Running. It does the same
 // before it calls a file Stale where locks come and go faster than the kernel's
-// table of them can be read. Otherwise it does not block. It may be called by any goroutine.
+// table of them can be read. Otherwise it does not block. It may be called by any
+// goroutine.
 //
 // In a PID namespace other than the machine's first (in a container), the kernel
 // does not show the flock(2) locks of others; those of this package's holders it

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -42,9 +41,9 @@ func (s *ExitStatus) String() string {
 // cannot become another's in between.
 //
 // The errors, all *fs.PathError, match:
-//   - ErrNotRunning if nobody has the file: it does not exist, or is stale
-//     (then ErrMalformed too, if its text is no PID);
-//   - ErrUnproven, with the evidence in the text, if somebody may have it, but
+//   - ErrNotRunning if the file has no holder: it does not exist, or is stale
+//     (then ErrMalformed too, if its text is not a PID);
+//   - ErrUnproven, with the evidence in the text, if it may have one, but
 //     it is not proven that the named process does (a descendant holds the
 //     lock, or a process that is not visible from here, or it cannot be told:
 //     then also what the system said, such as fs.ErrPermission); or if the process
@@ -88,28 +87,28 @@ func (f Finder) Find(ctx context.Context, path string) (*Process, error) {
 		return nil, &fs.PathError{Op: "find", Path: path, Err: errors.ErrUnsupported}
 	}
 	for began := time.Now(); ; {
-		j, h, err := pin(ctx, path)
+		v, h, err := pin(ctx, path)
 		if err != nil {
-			return nil, &fs.PathError{Op: "find", Path: j.path, Err: err}
+			return nil, &fs.PathError{Op: "find", Path: v.path, Err: err}
 		}
-		why := j.why(f.Program)
+		why := v.refuseReason(f.Program)
 		if why == nil {
-			return &Process{j.path, h, *j.info}, nil
+			return &Process{v.path, h, *v.info}, nil
 		}
 		if h != nil {
 			h.Close()
 		}
 		if why != errMoved {
-			return nil, j.refuse("find", why)
+			return nil, v.refuse("find", why)
 		}
-		if time.Since(began) > settleTime {
-			j.keepsChanging()
-			return nil, j.refuse("find", ErrUnproven)
+		if time.Since(began) > retryFor {
+			v.keepsChanging()
+			return nil, v.refuse("find", ErrUnproven)
 		}
 	}
 }
 
-// errMoved is what why returns where the path has come to name another file, or
+// errMoved is what refuseReason returns where the path has come to name another file, or
 // none, so that all must be looked at again.
 var errMoved = fmt.Errorf("%w: the path names another file", ErrUnproven)
 
@@ -134,7 +133,7 @@ func (f Finder) Holders(ctx context.Context, path string) ([]*Process, error) {
 			return nil, &fs.PathError{Op: "find", Path: path, Err: err}
 		}
 		all, err := f.holders(ctx, path)
-		if !errors.Is(err, errMoved) || time.Since(began) > settleTime {
+		if !errors.Is(err, errMoved) || time.Since(began) > retryFor {
 			return all, err
 		}
 		for _, p := range all {
@@ -145,19 +144,19 @@ func (f Finder) Holders(ctx context.Context, path string) ([]*Process, error) {
 
 // holders is Holders at one moment.
 func (f Finder) holders(ctx context.Context, path string) ([]*Process, error) {
-	j, err := judge(path, care{ctx: ctx})
+	v, err := examine(path, mode{ctx: ctx})
 	switch {
 	case err != nil:
-		return nil, j.refuse("find", ErrUnproven)
-	case j.state == Absent || j.state == Stale:
-		return nil, j.refuse("find", ErrNotRunning)
-	case !j.locked && !j.shared && !j.unseen:
-		return nil, j.refuse("find", ErrUnproven)
+		return nil, v.refuse("find", ErrUnproven)
+	case v.state == Absent || v.state == Stale:
+		return nil, v.refuse("find", ErrNotRunning)
+	case !v.locked && !v.shared && !v.lockTells:
+		return nil, v.refuse("find", ErrUnproven)
 	}
 	var all []*Process
 	var refused []error
-	for _, o := range new(proc.LockTable).Openers(j.view.ID) {
-		p, err := j.holder(o.PID, f.Program)
+	for _, o := range new(proc.LockTable).Openers(v.view.ID) {
+		p, err := v.holder(o.PID, f.Program)
 		switch {
 		case err != nil:
 			refused = append(refused, err)
@@ -166,14 +165,14 @@ func (f Finder) holders(ctx context.Context, path string) ([]*Process, error) {
 		}
 	}
 	if len(all) == 0 && len(refused) == 0 {
-		return nil, j.refuse("find", ErrUnproven)
+		return nil, v.refuse("find", ErrUnproven)
 	}
 	return all, errors.Join(refused...)
 }
 
-// holder pins process pid, if it has j's file locked. It returns neither a process nor
+// holder pins process pid, if it has v's file locked. It returns neither a process nor
 // an error if it has not.
-func (j judgement) holder(pid int, program string) (*Process, error) {
+func (v verdict) holder(pid int, program string) (*Process, error) {
 	if pid == self {
 		return nil, nil
 	}
@@ -182,46 +181,46 @@ func (j judgement) holder(pid int, program string) (*Process, error) {
 	case err == proc.ErrGone:
 		return nil, nil
 	case err != nil:
-		return nil, &fs.PathError{Op: "find", Path: j.path, Err: err}
+		return nil, &fs.PathError{Op: "find", Path: v.path, Err: err}
 	}
 	i, err := proc.Lookup(pid)
-	_, locks, lerr := proc.Opened(pid, j.view.ID)
+	_, locks, lerr := proc.Opened(pid, v.view.ID)
 	if err != nil || lerr != nil || i.Zombie() || !proc.Blocks(locks) || !h.Unreaped() {
 		h.Close()
 		return nil, nil
 	}
-	j.info, j.proven, j.evidence = &i, true, nil
-	j.say("%s has the lock", nameOf(pid))
-	if why := j.trust(j.distrustHolder(locks, program)); why != nil {
+	v.info, v.proven, v.evidence = &i, true, nil
+	v.addEvidence("%s has the lock", nameOf(pid))
+	if why := v.trust(v.distrustHolder(locks, program)); why != nil {
 		h.Close()
-		return nil, j.refuse("find", why)
+		return nil, v.refuse("find", why)
 	}
-	return &Process{j.path, h, i}, nil
+	return &Process{v.path, h, i}, nil
 }
 
 // distrustHolder is distrust for a process that the file need not name. Who has
 // the file open can lock it and pass the descriptor to another's process, by
 // unix(7), which then has the lock and knows nothing of it: a system's service, say,
 // that takes descriptors from everybody.
-func (j *judgement) distrustHolder(locks []proc.Lock, program string) *doubt {
-	i := j.info
+func (v *verdict) distrustHolder(locks []proc.Lock, program string) *doubt {
+	i := v.info
 	switch {
 	case i.PID == 1:
 		return &doubt{why: "PID 1 has the lock", mend: "it is not ended"}
-	case program == "" && !j.tookOrInherited(locks):
-		return &doubt{why: fmt.Sprintf("%s neither took the lock nor can be seen to have inherited it: the descriptor may have been passed to it", name(i)), mend: "end it by hand, or name its program (--program)"}
+	case program == "" && !v.tookOrInherited(locks):
+		return &doubt{why: fmt.Sprintf("%s neither took the lock nor can be seen to have inherited it: another process may have passed it the descriptor", name(i)), mend: "end it by hand, or name its program (--program)"}
 	}
-	return j.distrust(program)
+	return v.distrust(program)
 }
 
-// tookOrInherited reports whether j.info took one of the locks, or has it from a
+// tookOrInherited reports whether v.info took one of the locks, or has it from a
 // process that did: as its descendant, or as COMMAND of 'pidfile run' or a
 // descendant of that, which have the path in their environment.
-func (j *judgement) tookOrInherited(locks []proc.Lock) bool {
-	if proc.HasEnv(j.info.PID, heldEnv+"="+j.path) {
+func (v *verdict) tookOrInherited(locks []proc.Lock) bool {
+	if proc.HasEnv(v.info.PID, heldEnv+"="+v.path) {
 		return true
 	}
-	for pid, n := j.info.PID, 0; pid > 1 && n < maxAncestors; n++ {
+	for pid, n := v.info.PID, 0; pid > 1 && n < maxAncestors; n++ {
 		if slices.ContainsFunc(locks, func(l proc.Lock) bool { return l.PID == pid }) {
 			return true
 		}
@@ -237,96 +236,103 @@ func (j *judgement) tookOrInherited(locks []proc.Lock) bool {
 // maxAncestors bounds how far a lock is traced back.
 const maxAncestors = 64
 
-// pin judges the file at path, pins its holder, and judges again: now its PID
-// cannot be another's. The handle is nil if no holder is known; the judgement
+// pin examines the file at path, pins its holder, and examines it again: now its PID
+// cannot be another's. The handle is nil if no holder is known; the verdict
 // says why. The error is the system's, or ctx's.
-func pin(ctx context.Context, path string) (judgement, *proc.Handle, error) {
+func pin(ctx context.Context, path string) (verdict, *proc.Handle, error) {
 	for began := time.Now(); ; {
-		j, err := judge(path, care{act: true, ctx: ctx})
+		v, err := examine(path, mode{act: true, ctx: ctx})
 		switch {
 		case ctx.Err() != nil:
-			return j, nil, ctx.Err()
-		case err != nil || j.info == nil:
-			return j, nil, nil
+			return v, nil, ctx.Err()
+		case err != nil || v.info == nil:
+			return v, nil, nil
 		}
-		h, err := proc.Open(j.info.PID)
+		h, err := proc.Open(v.info.PID)
 		switch {
 		case err == proc.ErrGone: // it has just ended
 		case err != nil:
-			return j, nil, err
+			return v, nil, err
 		default:
-			again, err := judge(path, care{act: true, ctx: ctx})
+			again, err := examine(path, mode{act: true, ctx: ctx})
 			if err == nil && again.info != nil && again.info.PID == h.PID() && h.Unreaped() {
 				return again, h, nil
 			}
-			same := again.info == nil && again.view.ID == j.view.ID && again.view.PID == j.view.PID && !h.Ended()
+			same := again.info == nil && again.view.ID == v.view.ID && again.view.PID == v.view.PID && !h.Ended()
 			h.Close()
 			if err != nil || again.cause != nil || same { // as where descriptors run out: its evidence says so
 				return again, nil, nil
 			}
 		}
-		if time.Since(began) > settleTime {
-			j.keepsChanging()
-			return j, nil, nil
+		if time.Since(began) > retryFor {
+			v.keepsChanging()
+			return v, nil, nil
 		}
 	}
 }
 
-// why returns what speaks against acting on the process, nil if nothing does.
-func (j *judgement) why(program string) error {
-	j.settle()
+// refuseReason returns what speaks against acting on the process, nil if nothing does.
+func (v *verdict) refuseReason(program string) error {
+	v.confirm()
 	switch {
-	case j.state == Absent || j.state == Stale:
-		if j.state == Stale && j.view.PID == 0 {
+	case v.state == Absent || v.state == Stale:
+		if v.state == Stale && v.view.PID == 0 {
 			return fmt.Errorf("%w: %w", ErrNotRunning, ErrMalformed)
 		}
 		return ErrNotRunning
-	case j.state != Running || j.info == nil:
+	case v.state != Running || v.info == nil:
 		return ErrUnproven
-	case j.info.PID == self:
-		j.say("it is this process itself")
+	case v.info.PID == self:
+		v.addEvidence("it is this process itself")
 		return ErrUnproven
-	case !j.proven && j.view.Blind:
+	case !v.proven && v.gaps.Any(proc.GapFileSystem):
 		return ErrUnproven // the evidence says so: it may be locked from elsewhere
-	case !j.proven && (j.hidden || j.torn) && !lock.Free(j.path):
-		j.say("somebody who is not visible from here has it locked")
+	case !v.proven && v.gaps.Any(proc.GapHidden|proc.GapChanges) && !lock.Free(v.path):
+		v.addEvidence("a process that is not visible from here has it locked")
 		return ErrUnproven
-	case j.info.PID == 1 && !j.proven:
-		j.say("PID 1 is not believed without the lock")
+	case v.info.PID == 1 && !v.proven:
+		v.addEvidence("PID 1 is not believed without the lock")
 		return ErrUnproven
 	}
-	return j.trust(j.distrust(program))
+	return v.trust(v.distrust(program))
 }
 
 // trust returns the error that a doubt amounts to, and says it.
-func (j *judgement) trust(d *doubt) error {
+func (v *verdict) trust(d *doubt) error {
 	switch {
 	case d == nil:
 		return nil
 	case d.moved:
 		return errMoved
 	}
-	j.say("%s", d)
+	v.addEvidence("%s", d)
 	return ErrUntrusted
 }
 
 // refuse is the error of an op that does nothing, with the evidence.
-func (j *judgement) refuse(op string, why error) error {
+func (v *verdict) refuse(op string, why error) error {
 	causes := []error{why}
-	if j.cause != nil {
-		causes = append(causes, j.cause)
+	if v.cause != nil {
+		causes = append(causes, v.cause)
 	}
-	return &fs.PathError{Op: op, Path: j.path, Err: &evidenceError{causes, j.evidence}}
+	return &fs.PathError{Op: op, Path: v.path, Err: &evidenceError{causes, v.evidence}}
 }
 
 // An evidenceError says why, and is also what caused that.
 type evidenceError struct {
 	causes   []error
-	evidence []string
+	evidence []evidence
 }
 
 func (e *evidenceError) Error() string {
-	return e.causes[0].Error() + ": " + strings.Join(e.evidence, "; ")
+	text := e.causes[0].Error() + ": "
+	for i, line := range e.evidence {
+		if i > 0 {
+			text += "; "
+		}
+		text += line.text
+	}
+	return text
 }
 func (e *evidenceError) Unwrap() []error { return e.causes }
 

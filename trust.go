@@ -15,7 +15,7 @@ import (
 // The lock proves who holds an inode, not that the path is that service's: whoever
 // may change a directory or a link on the way could have put another service's file
 // there, and have root stop that. So each element of the way must belong to root, to
-// us or to the process's user, and nobody else may change it.
+// us or to the process's user, and no one else may change it.
 
 // nobody is who owns what belongs to a user whom our user namespace does not know,
 // user_namespaces(7): root outside, as a rule.
@@ -42,42 +42,42 @@ func (d *doubt) String() string {
 	return d.why + " (" + mend + ")"
 }
 
-// distrust returns what speaks against acting on j.info, nil if nothing does. What
+// distrust returns what speaks against acting on v.info, nil if nothing does. What
 // speaks against the way to the file only is outweighed by the holder's own word,
 // and by the caller's, who names its program.
-func (j *judgement) distrust(program string) *doubt {
-	if program != "" && !runsProgram(j.info, program) {
-		return &doubt{why: fmt.Sprintf("%s does not run %s", name(j.info), program), mend: "see its /proc/PID/exe"}
+func (v *verdict) distrust(program string) *doubt {
+	if program != "" && !runsProgram(v.info, program) {
+		return &doubt{why: fmt.Sprintf("%s does not run %s", name(v.info), program), mend: "see its /proc/PID/exe"}
 	}
-	if d := j.distrustFile(); d != nil {
+	if d := v.distrustFile(); d != nil {
 		return d
 	}
-	d := j.distrustWay()
-	if d == nil || d.asked != "" && (program != "" || j.saysHeld(d)) {
+	d := v.distrustWay()
+	if d == nil || d.asked != "" && (program != "" || v.saysHeld(d)) {
 		return nil
 	}
 	return d
 }
 
 // distrustFile judges the file itself: who could have written it.
-func (j *judgement) distrustFile() *doubt {
-	v := &j.view
+func (v *verdict) distrustFile() *doubt {
+	f := &v.view
 	switch {
-	case !j.trusts(v.UID):
-		return &doubt{why: "the file " + owned(v.UID), mend: "chown root " + j.path}
-	case v.Mode&0o002 != 0:
-		return &doubt{why: fmt.Sprintf("everybody may write the file (mode %04o)", v.Mode), mend: "chmod o-w " + j.path}
-	case v.Mode&0o020 != 0 && j.othersGroup(v.GID, lock.HasACL(j.path)):
-		return &doubt{why: fmt.Sprintf("group %d, or whom its access control list names, may write the file (mode %04o)", v.GID, v.Mode), mend: "chmod g-w " + j.path}
-	case v.Links != 1:
-		return &doubt{why: fmt.Sprintf("the file has %d names (hard links)", v.Links), mend: "remove the others: find / -inum " + fmt.Sprint(v.ID.Ino)}
+	case !v.trusts(f.UID):
+		return &doubt{why: "the file " + owned(f.UID), mend: "chown root " + v.path}
+	case f.Mode&0o002 != 0:
+		return &doubt{why: fmt.Sprintf("everybody may write the file (mode %04o)", f.Mode), mend: "chmod o-w " + v.path}
+	case f.Mode&0o020 != 0 && v.othersGroup(f.GID, lock.HasACL(v.path)):
+		return &doubt{why: fmt.Sprintf("group %d, or whom its access control list names, may write the file (mode %04o)", f.GID, f.Mode), mend: "chmod g-w " + v.path}
+	case f.Links != 1:
+		return &doubt{why: fmt.Sprintf("the file has %d names (hard links)", f.Links), mend: "remove the others: find / -inum " + fmt.Sprint(f.ID.Ino)}
 	}
 	return nil
 }
 
 // distrustWay judges how the path leads to the file.
-func (j *judgement) distrustWay() *doubt {
-	way, err := proc.Way(j.path)
+func (v *verdict) distrustWay() *doubt {
+	way, err := proc.Way(v.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &doubt{why: "the file is gone", mend: "try again", moved: true}
 	}
@@ -85,14 +85,14 @@ func (j *judgement) distrustWay() *doubt {
 		return &doubt{why: fmt.Sprintf("the way to the file cannot be examined: %v", err), mend: "try again"}
 	}
 	file := &way[len(way)-1]
-	if file.ID != j.view.ID {
+	if file.ID != v.view.ID {
 		return &doubt{why: "the path has come to name another file", mend: "try again", moved: true}
 	}
 	var parent *proc.Element
 	own := filepath.Dir(file.Path)
 	for i := range way[:len(way)-1] {
 		e := &way[i]
-		if d := j.distrustElement(e, parent, e.Path == own); d != nil {
+		if d := v.distrustElement(e, parent, e.Path == own); d != nil {
 			d.asked = e.Asked
 			return d
 		}
@@ -105,7 +105,7 @@ func (j *judgement) distrustWay() *doubt {
 
 // distrustElement judges a directory or link of the way, which was found in parent.
 // own is true for the directory of the file.
-func (j *judgement) distrustElement(e, parent *proc.Element, own bool) *doubt {
+func (v *verdict) distrustElement(e, parent *proc.Element, own bool) *doubt {
 	outside := e.UID == nobody && !own && proc.InUserNamespace()
 	sticky := e.Mode&0o1000 != 0
 	kind := "the directory " + e.Path
@@ -113,7 +113,7 @@ func (j *judgement) distrustElement(e, parent *proc.Element, own bool) *doubt {
 		kind = "the symbolic link " + e.Path
 	}
 	switch {
-	case !j.trusts(e.UID) && !outside:
+	case !v.trusts(e.UID) && !outside:
 		return &doubt{why: kind + " " + owned(e.UID), mend: "chown -h root " + e.Path + ", or keep the PID file elsewhere"}
 	case e.Type == fs.ModeSymlink:
 		// Its own mode means nothing. Another name of a link may be anybody's doing.
@@ -122,7 +122,7 @@ func (j *judgement) distrustElement(e, parent *proc.Element, own bool) *doubt {
 		}
 	case e.Mode&0o002 != 0 && !sticky:
 		return &doubt{why: fmt.Sprintf("everybody may write %s, which has no sticky bit (mode %04o)", kind, e.Mode), mend: "chmod o-w " + e.Path}
-	case e.Mode&0o020 != 0 && !sticky && j.othersGroup(e.GID, e.ACL):
+	case e.Mode&0o020 != 0 && !sticky && v.othersGroup(e.GID, e.ACL):
 		return &doubt{why: fmt.Sprintf("group %d, or whom its access control list names, may write %s (mode %04o)", e.GID, kind, e.Mode), mend: "chmod g-w " + e.Path}
 	}
 	return nil
@@ -130,16 +130,16 @@ func (j *judgement) distrustElement(e, parent *proc.Element, own bool) *doubt {
 
 // trusts reports whether a user may say who the holder is: root, we, or who could
 // signal that process anyway.
-func (j *judgement) trusts(uid int) bool {
-	return uid == 0 || uid == os.Geteuid() || uid == j.info.UID
+func (v *verdict) trusts(uid int) bool {
+	return uid == 0 || uid == os.Geteuid() || uid == v.info.UID
 }
 
 // othersGroup reports whether what a group may write may be written by others
 // than those whom we trust: a group that is neither root's nor the process's own.
 // With an access control list the bits of the group are what the list allows to
 // anybody, acl(5).
-func (j *judgement) othersGroup(gid int, acl bool) bool {
-	return acl || gid != 0 && gid != j.info.GID
+func (v *verdict) othersGroup(gid int, acl bool) bool {
+	return acl || gid != 0 && gid != v.info.GID
 }
 
 func owned(uid int) string {
@@ -153,11 +153,11 @@ func owned(uid int) string {
 //
 // The path is the one that was asked for, or the same with those links resolved that
 // are trusted.
-func (j *judgement) saysHeld(d *doubt) bool {
-	if !j.proven {
+func (v *verdict) saysHeld(d *doubt) bool {
+	if !v.proven {
 		return false
 	}
-	return proc.HasEnv(j.info.PID, heldEnv+"="+j.path) || proc.HasEnv(j.info.PID, heldEnv+"="+d.asked)
+	return proc.HasEnv(v.info.PID, heldEnv+"="+v.path) || proc.HasEnv(v.info.PID, heldEnv+"="+d.asked)
 }
 
 // runsProgram reports whether i runs program: an executable's path, or the last

@@ -19,21 +19,21 @@ import (
 // The error matches ctx.Err(); or ErrUnproven, with the evidence, if it cannot
 // be told whether somebody has the file.
 func WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
-	j, h, err := pin(ctx, path)
+	v, h, err := pin(ctx, path)
 	if err != nil {
-		return nil, &fs.PathError{Op: "wait", Path: j.path, Err: err}
+		return nil, &fs.PathError{Op: "wait", Path: v.path, Err: err}
 	}
 	if h != nil {
-		p := &Process{path: j.path, handle: h}
+		p := &Process{path: v.path, handle: h}
 		defer p.Close()
 		return p.Wait(ctx)
 	}
 	switch {
-	case j.state == Unknown && !j.unseen:
-		return nil, j.refuse("wait", ErrUnproven)
-	case j.state == Running || j.unseen || j.state == Stale && j.torn:
-		if err := lock.WaitFree(ctx, j.path); err != nil {
-			return nil, &fs.PathError{Op: "wait", Path: j.path, Err: err}
+	case v.state == Unknown && !v.lockTells:
+		return nil, v.refuse("wait", ErrUnproven)
+	case v.state == Running || v.maybeLocked():
+		if err := lock.WaitFree(ctx, v.path); err != nil {
+			return nil, &fs.PathError{Op: "wait", Path: v.path, Err: err}
 		}
 	}
 	return nil, nil
@@ -61,15 +61,15 @@ func WaitStart(ctx context.Context, path string) (Status, error) {
 	tick := time.NewTicker(glance)
 	defer tick.Stop()
 	for {
-		j, err := judge(path, care{})
-		if err != nil || j.state == Running {
-			return j.status(), err
+		v, err := examine(path, mode{})
+		if err != nil || v.state == Running {
+			return v.status(), err
 		}
 		select {
 		case <-n.Changed():
 		case <-tick.C:
 		case <-ctx.Done():
-			return j.status(), &fs.PathError{Op: "wait", Path: path, Err: ctx.Err()}
+			return v.status(), &fs.PathError{Op: "wait", Path: path, Err: ctx.Err()}
 		}
 	}
 }

@@ -121,21 +121,17 @@ func printStatus(s pidfile.Status, explain bool) {
 		return
 	}
 	openers, _ := pidfile.Openers(s.Path) // the evidence says what is wrong
-	for _, e := range s.Evidence {
-		if !named(e, openers) {
+	for i, e := range s.Evidence {
+		if !named(s.EvidenceHolder(i), openers) {
 			fmt.Fprintln(&stdout, "  "+printable(e))
 		}
 	}
 	printOpeners(s, openers)
 }
 
-// named reports whether a line of evidence only names a process that printOpeners
-// names with more words.
-func named(evidence string, openers []pidfile.Opener) bool {
-	return slices.ContainsFunc(openers, func(o pidfile.Opener) bool {
-		by := "the lock is held by PID " + strconv.Itoa(o.Process.PID)
-		return o.Holds && (evidence == by || strings.HasPrefix(evidence, by+" "))
-	})
+// named reports whether printOpeners names the process pid as one that has the lock.
+func named(pid int, openers []pidfile.Opener) bool {
+	return slices.ContainsFunc(openers, func(o pidfile.Opener) bool { return o.Holds && o.Process.PID == pid })
 }
 
 // printOpeners prints every process that has the file open: a lock that is kept

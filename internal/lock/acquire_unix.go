@@ -220,7 +220,7 @@ func (h *Hold) settle(fd int, o *Options) (refusal, error) {
 		return refusal{}, h.pathError("read", err)
 	}
 	held, owner, err := ofdLocked(fd)
-	if err != nil && err != errBlind {
+	if err != nil && err != errOFDUnknown {
 		return refusal{}, h.pathError("fcntl", err)
 	}
 	if held {

@@ -151,8 +151,8 @@ var (
 	errAgain = errors.New("look again")
 	// errOFDLocked: we have flock, but somebody got an fcntl lock first.
 	errOFDLocked = errors.New("locked with fcntl")
-	// errBlind: this system or file system cannot tell about fcntl locks.
-	errBlind = errors.New("cannot tell about locks")
+	// errOFDUnknown: this system or file system cannot tell about fcntl locks.
+	errOFDUnknown = errors.New("cannot tell about locks")
 	// errNoAnonymous: a file cannot be made without a name here.
 	errNoAnonymous = errors.New("no anonymous files here")
 )

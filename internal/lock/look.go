@@ -14,13 +14,13 @@ type View struct {
 	PID     int   // 0 if the text is malformed
 	Empty   bool  // the file has no text at all
 	Minus   int   // the PID behind a minus sign, if that is the text
-	Denied  error // why the text could not be read, nil if it was
+	TextErr error // why the text could not be read, nil if it was
 	// NotPIDFile says why this cannot be a PID file at all, "" if it can.
 	NotPIDFile string
-	// Marked: somebody has the holder's mark or another fcntl lock, and Owner
+	// OFDLocked: the file has the holder's OFD lock or another fcntl lock, and Owner
 	// is the PID of that lock's owner where there is one.
-	Marked bool
-	Owner  int
-	// Blind: this file system or system cannot tell whether it is locked.
-	Blind bool
+	OFDLocked bool
+	Owner     int
+	// OFDErr is why this file system or system cannot tell that, nil if it can.
+	OFDErr error
 }

@@ -100,7 +100,7 @@ func (h *Hold) lookOutside(err error) (View, error) {
 		return View{}, err
 	}
 	v := viewOf(st)
-	v.Denied, v.Blind = err, true
+	v.TextErr, v.OFDErr = err, err
 	return v, nil
 }
 
@@ -126,8 +126,7 @@ func (h *Hold) view(fd int) (View, error) {
 	if err != nil {
 		return v, err
 	}
-	v.Marked, v.Owner, err = probe(fd)
-	v.Blind = err != nil
+	v.OFDLocked, v.Owner, v.OFDErr = probe(fd)
 	return v, nil
 }
 
@@ -141,7 +140,7 @@ func (h *Hold) viewText(fd int) (View, error) {
 	var buf [MaxText]byte
 	n, err := pread(fd, buf[:])
 	if err != nil {
-		v.Denied = h.pathError("read", err)
+		v.TextErr = h.pathError("read", err)
 		return v, nil
 	}
 	v.PID, _ = ParsePID(buf[:n])
@@ -168,7 +167,7 @@ func Dir(dir string) (mode uint32, uid, gid int, err error) {
 }
 
 // Peek says, without taking a lock, whether somebody has the file, as far as
-// that can be told so: the PID of a file that bears the holder's mark, or that
+// that can be told so: the PID of a file that has an OFD lock, or that
 // names a process that running respects (see Options).
 func Peek(path string, running func(pid int, mtime time.Time) bool) Refusal {
 	v, err := Look(path)
@@ -179,8 +178,8 @@ func Peek(path string, running func(pid int, mtime time.Time) bool) Refusal {
 	if pid == 0 {
 		pid = v.Owner
 	}
-	held := v.Marked || v.PID != 0 && running(v.PID, v.Written)
-	return Refusal{Held: held, PID: pid, Locked: v.Marked}
+	held := v.OFDLocked || v.PID != 0 && running(v.PID, v.Written)
+	return Refusal{Held: held, PID: pid, Locked: v.OFDLocked}
 }
 
 // Remove removes the file at path, under its lock, if stale finds nothing
@@ -242,11 +241,11 @@ func (h *Hold) removable(fd int, stale func(View) error) error {
 	switch {
 	case held:
 		return h.pathError("clean", ErrHeld)
-	case err != nil && err != errBlind:
+	case err != nil && err != errOFDUnknown:
 		return h.pathError("fcntl", err)
+	case runtime.GOOS == "linux":
+		v.OFDErr = err // elsewhere there is no other lock than flock, which we have
 	}
-	// Elsewhere there is no other lock than flock, which we have.
-	v.Blind = err == errBlind && runtime.GOOS == "linux"
 	if err := stale(v); err != nil {
 		return err
 	}

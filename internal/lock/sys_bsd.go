@@ -22,7 +22,7 @@ func ofdUnlock(int)         {}
 func waitOFD(int) error     { return nil }
 func ofdInherited(int) bool { return false }
 
-func ofdLocked(int) (held bool, pid int, err error) { return false, 0, errBlind }
+func ofdLocked(int) (held bool, pid int, err error) { return false, 0, errOFDUnknown }
 
 // probe reports whether fd's file is locked, by locking it for an instant.
 func probe(fd int) (held bool, pid int, err error) {
@@ -33,7 +33,7 @@ func probe(fd int) (held bool, pid int, err error) {
 	case unix.EWOULDBLOCK:
 		return true, 0, nil
 	}
-	return false, 0, errBlind
+	return false, 0, errOFDUnknown
 }
 
 // keepsNoFiles is about file systems that Linux alone has.

@@ -142,13 +142,13 @@ func ofdUnlock(fd int) {
 // ofdLocked reports whether somebody else has the holder's OFD lock, or any
 // fcntl write lock, on fd's file, and the PID of that lock's owner where there
 // is one. A read lock, which everybody may take who may read the file, is not a
-// holder's. Asking takes no lock. errBlind where the system cannot tell.
+// holder's. Asking takes no lock. errOFDUnknown where the system cannot tell.
 func ofdLocked(fd int) (held bool, pid int, err error) {
 	lk, err := ofd("getlk", fd, unix.F_OFD_GETLK, unix.F_RDLCK, wholeFile) // what would refuse a read lock
 	switch err {
 	case nil:
 	case unix.EINVAL, unix.ENOSYS, unix.EOPNOTSUPP:
-		return false, 0, errBlind
+		return false, 0, errOFDUnknown
 	default:
 		return false, 0, err
 	}
@@ -156,7 +156,7 @@ func ofdLocked(fd int) (held bool, pid int, err error) {
 		return false, 0, nil
 	}
 	if collides(fd) {
-		return false, 0, errBlind
+		return false, 0, errOFDUnknown
 	}
 	return true, max(0, int(lk.Pid)), nil
 }

@@ -20,7 +20,7 @@ import (
 //
 // To look is not without effect: for an instant the kernel has another reference
 // to each open file (fget_task in its fs/file.c), and a close(2) at that instant
-// unlocks only when we are done. So whoever asks often asks a LockTable first.
+// unlocks only when we are done. So a caller that asks often asks a LockTable first.
 func Opened(pid int, id lock.ID) (open bool, locks []Lock, err error) {
 	var buf [4096]byte
 	err = eachFile(pid, func(dir, fd string, of lock.ID) {
@@ -108,11 +108,11 @@ func parseLock(line []byte) (l Lock, id lock.ID, ok bool) {
 	return l, id, err1 == nil && err2 == nil && err3 == nil
 }
 
-// A LockTable is /proc/locks at one moment (see SeesAllLocks), and, once somebody
-// asks, who has which file open.
+// A LockTable is /proc/locks at one moment, and, once that is asked for, which process
+// has which file open.
 type LockTable struct {
 	Err     error // why it could not be read, or not all of it; nil if it was
-	Torn    bool  // it changed whenever it was read: it may lack a lock that was there all the time
+	Gaps    Gaps  // why it may lack a lock
 	locks   []tabled
 	openers map[lock.ID][]int
 }
@@ -129,15 +129,17 @@ type tabled struct {
 // between, the next part begins one too late, and a lock that was there all the
 // time is not in it. So what is longer than a part, or may have been when its first
 // part was read, is read until two readings agree, and if they never do, what is in
-// one of them counts, but it is Torn. Each reading has its parts end elsewhere, for a
-// lock where they end is the one that is missed.
+// one of them counts, but the table has GapChanges. Each reading has its parts end
+// elsewhere, for a lock where they end is the one that is missed.
 func ReadLocks() *LockTable {
 	t := new(LockTable)
+	if !seesAllLocks() {
+		t.Gaps |= GapNamespaces
+	}
 	seen := map[tabled]bool{}
 	var last []byte
 	for _, size := range readings {
 		text, parts, err := readLocks(size)
-		t.Err = err
 		for line := range bytes.Lines(text) {
 			l, id, ok := parseLock(line)
 			if one := (tabled{l, id}); ok && !seen[one] {
@@ -145,12 +147,17 @@ func ReadLocks() *LockTable {
 				t.locks = append(t.locks, one)
 			}
 		}
-		t.Torn = err == nil && (parts > 1 || len(text) > size/2) && !bytes.Equal(text, last)
-		if err != nil || !t.Torn {
-			break
+		if err != nil {
+			t.Err = err
+			t.Gaps |= GapTable
+			return t
+		}
+		if parts <= 1 && len(text) <= size/2 || bytes.Equal(text, last) {
+			return t
 		}
 		last = text
 	}
+	t.Gaps |= GapChanges
 	return t
 }
 
@@ -276,20 +283,20 @@ func openFiles() map[lock.ID][]int {
 	return openers
 }
 
-// SeesAllLocks reports whether /proc/locks shows all locks, as it does in the
+// seesAllLocks reports whether /proc/locks shows all locks, as it does in the
 // machine's first PID namespace only. In others the kernel leaves out every lock
 // whose taker has no PID there: those taken in other namespaces, and flock(2)s
 // whose taker has ended while a process that inherited the descriptor keeps it
 // (locks_show and locks_translate_pid in its fs/locks.c). Open-file-description
 // locks are nobody's, and always shown.
-var SeesAllLocks = sync.OnceValue(func() bool {
+var seesAllLocks = sync.OnceValue(func() bool {
 	ns, err := os.Readlink("/proc/self/ns/pid")
 	// The number is PROC_PID_INIT_INO in the kernel's proc_ns.h.
 	return err == nil && ns == "pid:[4026531836]"
 })
 
 // Secluded reports whether the file at path is on a file system that only this
-// PID namespace has, so that nobody outside it can have locked it: a tmpfs that was
+// PID namespace has, so that no process outside it can have locked it: a tmpfs that was
 // mounted when the namespace had its first process already. That is how containers
 // are made; who enters the mount namespace of one from outside is not reckoned
 // with. An overlay is no proof: a container in a container may have the outer one's,

@@ -40,7 +40,7 @@ func (i *Info) Kernel() bool {
 // ErrGone: no process has that PID (a thread's ID is not a PID).
 var ErrGone = errors.New("no such process")
 
-// A Lock is one kernel lock on a file, as seen by whoever may see it.
+// A Lock is one kernel lock on a file, as far as it may be seen.
 type Lock struct {
 	Kind  string // FLOCK, POSIX or OFDLCK
 	Write bool
@@ -72,6 +72,28 @@ func Holds(pid int, id lock.ID) (holds, seen bool) {
 	_, locks, err := Opened(pid, id)
 	return err == nil && Exclusive(locks), err == nil
 }
+
+// Gaps are the reasons why a lock on a file may not have been seen; 0 if every lock
+// was.
+type Gaps uint8
+
+const (
+	// GapTable: the table of locks could not be read, or not all of it.
+	GapTable Gaps = 1 << iota
+	// GapNamespaces: the table leaves out locks of other PID namespaces.
+	GapNamespaces
+	// GapChanges: the table changed whenever it was read, so it may lack a lock that
+	// was there all the time.
+	GapChanges
+	// GapFileSystem: this file system or system cannot tell of locks.
+	GapFileSystem
+
+	// GapHidden: there may be locks that cannot be seen, however often one looks.
+	GapHidden = GapTable | GapNamespaces
+)
+
+// Any reports whether one of the others is among them.
+func (g Gaps) Any(others Gaps) bool { return g&others != 0 }
 
 // An Element is what a path goes through: a directory, a symbolic link, or at its
 // end the file itself.

@@ -1,0 +1,257 @@
+//go:build linux
+
+package pidfile_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-pidfile/pidfile"
+	"golang.org/x/sys/unix"
+)
+
+// class puts an error into a word or two.
+func class(err error) string {
+	var errno syscall.Errno
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, pidfile.ErrAlreadyRunning):
+		return "running"
+	case errors.Is(err, pidfile.ErrNotRunning) && errors.Is(err, pidfile.ErrMalformed):
+		return "not running, malformed"
+	case errors.Is(err, pidfile.ErrNotRunning):
+		return "not running"
+	case errors.Is(err, pidfile.ErrUnproven):
+		return "unproven"
+	case errors.Is(err, fs.ErrNotExist):
+		return "no file"
+	case errors.As(err, &errno):
+		return unix.ErrnoName(errno)
+	}
+	return err.Error()
+}
+
+// A sight is all that Inspect and Find say of a file.
+type sight struct {
+	pidfile.Status
+	Error   string // of Inspect
+	Find    string
+	FindPID int
+	Why     string // the text of Find's error
+}
+
+// do does one thing to path, in this or in another process.
+func do(what, path string) any {
+	switch what {
+	case "look":
+		s, err := pidfile.Inspect(path)
+		seen := sight{Status: s, Error: class(err)}
+		p, err := pidfile.Find(path)
+		seen.Find = class(err)
+		if err != nil {
+			seen.Why = err.Error()
+		} else {
+			seen.FindPID = p.PID()
+			_ = p.Close()
+		}
+		return seen
+	case "ask": // is there somebody to be signalled? Signal 0 is none
+		p, err := pidfile.Find(path)
+		if err == nil {
+			err = p.Signal(syscall.Signal(0))
+			_ = p.Close()
+		}
+		return class(err)
+	case "stop":
+		p, err := pidfile.Find(path)
+		if err == nil {
+			err = p.Stop(context.Background(), 20*time.Second)
+			_ = p.Close()
+		}
+		return class(err)
+	case "clean":
+		return class(pidfile.Clean(path))
+	case "acquire":
+		f, err := pidfile.Acquire(path)
+		if err == nil {
+			err = f.Release()
+		}
+		return class(err)
+	}
+	return "what is " + what + "?"
+}
+
+// around is all there is to see of path's directory.
+func around(t *testing.T, path string) string {
+	t.Helper()
+	dir := filepath.Dir(path)
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return "no directory"
+	}
+	return tree(t, dir)
+}
+
+// stopped stops the helper, and waits until it is. It goes on when the test is
+// over, so that it can end.
+func stopped(t *testing.T, h *helper) {
+	t.Helper()
+	must(t, h.cmd.Process.Signal(unix.SIGSTOP))
+	t.Cleanup(func() { _ = h.cmd.Process.Signal(unix.SIGCONT) })
+	until(t, "it is stopped", func() bool { return procState(h.pid()) == 'T' })
+}
+
+// procState is the state of a process or a thread, 0 if there is none. That whose
+// first thread has ended before others, as during an execve(2), is no zombie.
+func procState(pid int) byte {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	const threads = 20 - 3 // num_threads of proc_pid_stat(5)
+	if f[0] == "Z" && f[threads] != "1" {
+		return 'S'
+	}
+	return f[0][0]
+}
+
+func isAlive(pid int) bool {
+	s := procState(pid)
+	return s != 0 && s != 'Z' && s != 'X'
+}
+
+func TestTruth(t *testing.T) {
+	rows := truths()
+	t.Logf("%d situations", len(rows))
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			row.check(t)
+		})
+	}
+}
+
+// check looks, and then does what must not work, in one scene; and everything
+// that must work in a scene of its own.
+func (row *truth) check(t *testing.T) {
+	s := row.setUp(t)
+	before := around(t, s.path)
+	var seen sight
+	s.eye("look", &seen)
+	row.compare(t, s, seen)
+	todo := []struct{ what, want string }{{"stop", row.stop}, {"clean", row.clean}, {"acquire", row.start}}
+	for i := range todo {
+		if todo[i].what == "stop" && todo[i].want == "" {
+			todo[i].want = row.find
+		}
+	}
+	if row.find == ok {
+		todo = append(todo, struct{ what, want string }{"ask", ok})
+		if row.stop == "EPERM" {
+			todo[len(todo)-1].want = "EPERM"
+		}
+	}
+	for _, d := range todo {
+		if d.want != "-" && (d.want != ok || d.what == "ask") {
+			if got := s.ask(d.what); got != d.want {
+				t.Errorf("%s: %s, want %s", d.what, got, d.want)
+			}
+		}
+	}
+	if after := around(t, s.path); after != before {
+		t.Errorf("before:\n%safter:\n%s", before, after)
+	}
+	s.lives(t)
+	for _, d := range todo {
+		if d.want == ok && d.what != "ask" {
+			s := row.setUp(t)
+			if got := s.ask(d.what); got != ok {
+				t.Errorf("%s: %s", d.what, got)
+			}
+			switch d.what {
+			case "stop":
+				if isAlive(s.holder) {
+					t.Errorf("PID %d still lives", s.holder)
+				}
+			default:
+				absent(t, s.path)
+				s.lives(t)
+			}
+		}
+	}
+}
+
+func (row *truth) setUp(t *testing.T) scene {
+	t.Helper()
+	s := row.scene(t)
+	if s.eye == nil {
+		s.eye = here(t, s.path)
+	}
+	return s
+}
+
+func (s *scene) ask(what string) (answer string) {
+	s.eye(what, &answer)
+	return answer
+}
+
+// lives checks that nobody was harmed.
+func (s *scene) lives(t *testing.T) {
+	t.Helper()
+	for _, pid := range s.alive {
+		if !isAlive(pid) {
+			t.Errorf("PID %d does not live any more", pid)
+		}
+	}
+}
+
+func (row *truth) compare(t *testing.T, s scene, seen sight) {
+	t.Helper()
+	if row.error == "" {
+		row.error = ok
+	}
+	if seen.State != row.state || seen.Locked != row.locked || seen.Error != row.error {
+		t.Errorf("%v, locked %v, error %s; want %v, %v, %s\nevidence: %q",
+			seen.State, seen.Locked, seen.Error, row.state, row.locked, row.error, seen.Evidence)
+	}
+	switch {
+	case !row.who && seen.Process != nil:
+		t.Errorf("its process is %+v, want none", seen.Process)
+	case row.who && (seen.Process == nil || seen.Process.PID != s.holder):
+		t.Errorf("its process is %+v, want PID %d\nevidence: %q", seen.Process, s.holder, seen.Evidence)
+	}
+	if seen.Path != s.path {
+		t.Errorf("its path is %s", seen.Path)
+	}
+	if seen.Find != row.find || (row.find == ok && seen.FindPID != s.holder) {
+		t.Errorf("Find: %s, PID %d; want %s, PID %d\n%s", seen.Find, seen.FindPID, row.find, s.holder, seen.Why)
+	}
+	// The evidence is Inspect's; what speaks against a signal, only Find says.
+	if row.find == ok || row.error != ok {
+		seen.Why = strings.Join(seen.Evidence, "; ")
+	} else if row.find != ok {
+		// Find wants to see the lock where Inspect trusts in who took it.
+		first, _, _ := strings.Cut(strings.Join(seen.Evidence, "; "), ", and PID")
+		if first, _, _ = strings.Cut(first, "; "); first == "" || !strings.Contains(seen.Why, first) {
+			t.Errorf("Find's error does not tell the evidence: %s", seen.Why)
+		}
+	}
+	for _, words := range slices.Concat(row.says, s.says) {
+		if words == provenByLock && strings.Contains(seen.Why, "took the lock") {
+			continue // which is as good, and depends on how long it ran before
+		}
+		if !strings.Contains(seen.Why, words) {
+			t.Errorf("it does not say %q: %s", words, seen.Why)
+		}
+	}
+}

@@ -209,13 +209,6 @@ func looksAt(t *testing.T, path string) (s pidfile.Status, pids []int) {
 	return s, pids
 }
 
-func mustPath(t *testing.T, command string) string {
-	t.Helper()
-	path, err := exec.LookPath(command)
-	must(t, err)
-	return path
-}
-
 // To look at a process's descriptors can disturb it, and to look at everybody's
 // takes long: so they are looked at if nothing else tells who has the lock.
 func TestInspectLooksAt(t *testing.T) {

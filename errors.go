@@ -32,10 +32,21 @@ var (
 	// was overwritten, so it is somebody else's now.
 	ErrLost = errors.New("the PID file was removed, replaced or overwritten")
 
+	// ErrHandedOff is returned when a process that was started with the file has
+	// adopted it: see [File.HandOff]. It matches ErrLost too.
+	ErrHandedOff error = handedOff{}
+
 	// ErrNotInherited: no process has handed the PID file to this one, so there
-	// is nothing to adopt. See File.Inherit.
+	// is nothing to adopt. See File.HandOff.
 	ErrNotInherited = lock.ErrNotInherited
 )
+
+type handedOff struct{}
+
+func (handedOff) Error() string { return "a child process has adopted the PID file" }
+
+// Is reports whether target is ErrLost.
+func (handedOff) Is(target error) bool { return target == ErrLost }
 
 type untrusted struct{}
 

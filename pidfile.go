@@ -86,7 +86,7 @@ func Do(ctx context.Context, path string, fn func(context.Context) error) error 
 //
 // The lock ends with Release or with the process. A File that its owner forgot
 // keeps it: no finalizer takes it away. A child process does not inherit the
-// lock; see File.Inherit.
+// lock; see File.HandOff.
 //
 // Outside Linux the file is empty for the moment between its creation and its
 // text, programs that do not lock are not recognised, and on systems without
@@ -247,7 +247,7 @@ type File struct {
 	mu       sync.Mutex
 	hold     lock.Hold
 	released bool
-	handed   bool   // to a child, by Inherit
+	handed   bool   // to a child, by HandOff
 	watch    *watch // nil until Lost is called
 }
 
@@ -334,8 +334,12 @@ func (f *File) closed(op string) error {
 
 // lost gives lock.ErrChanged its public name.
 func (f *File) lost(op string, err error) error {
-	if err == lock.ErrChanged {
-		return &fs.PathError{Op: op, Path: f.path, Err: ErrLost}
+	if err != lock.ErrChanged {
+		return err
 	}
-	return err
+	err = ErrLost
+	if f.hold.HandedOff() {
+		err = ErrHandedOff
+	}
+	return &fs.PathError{Op: op, Path: f.path, Err: err}
 }

@@ -321,7 +321,7 @@ func refused(t *testing.T, err error, path string, pid int, locked bool) {
 	if !errors.As(err, &e) {
 		t.Fatalf("%T is no *AlreadyRunningError", err)
 	}
-	if want := (pidfile.AlreadyRunningError{Path: path, PID: pid, Locked: locked}); *e != want {
+	if want := (pidfile.AlreadyRunningError{Op: "acquire", Path: path, PID: pid, Locked: locked}); *e != want {
 		t.Errorf("%+v, want %+v", *e, want)
 	}
 	if !strings.HasPrefix(err.Error(), "acquire "+path+": already running: ") {

@@ -59,25 +59,21 @@ func (untrusted) Is(target error) bool { return target == ErrUnproven }
 // ErrAlreadyRunning. It is made from what the refusal itself had to read;
 // Inspect tells the rest.
 type AlreadyRunningError struct {
+	Op   string // what was refused: "acquire" or "clean"
 	Path string // absolute
 	PID  int    // what the file says; 0 if it names nobody, as when flock(1) holds it
 	// Locked is true if the file is locked, and false if it is not, but names
 	// a live process of the same program: one that writes PID files without
 	// locking them, as python-pidfile does.
 	Locked bool
-
-	clean bool // what was refused is Clean, not Acquire
 }
 
 func (e *AlreadyRunningError) Error() string {
-	op, who := "acquire", "a process that left no PID"
-	if e.clean {
-		op = "clean"
-	}
+	who := "a process that left no PID"
 	if e.PID != 0 {
 		who = fmt.Sprintf("PID %d", e.PID)
 	}
-	return fmt.Sprintf("%s %s: already running: %s", op, e.Path, who)
+	return fmt.Sprintf("%s %s: already running: %s", e.Op, e.Path, who)
 }
 
 // Is reports whether target is ErrAlreadyRunning.

@@ -136,5 +136,5 @@ func clean(path string, direct bool) error {
 
 // running is Clean's error for a file that somebody has.
 func (j *judgement) running() error {
-	return &AlreadyRunningError{Path: j.path, PID: j.view.PID, Locked: j.locked, clean: true}
+	return &AlreadyRunningError{Op: "clean", Path: j.path, PID: j.view.PID, Locked: j.locked}
 }

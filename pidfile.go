@@ -101,7 +101,7 @@ func (c Config) Acquire(path string) (*File, error) {
 		return nil, err
 	}
 	if r.Held {
-		return nil, &AlreadyRunningError{Path: f.path, PID: r.PID, Locked: r.Locked}
+		return nil, &AlreadyRunningError{Op: "acquire", Path: f.path, PID: r.PID, Locked: r.Locked}
 	}
 	return f, nil
 }
@@ -138,7 +138,7 @@ func (c Config) AcquireContext(ctx context.Context, path string) (*File, error) 
 
 // gaveUp is the error of a wait that its context ended.
 func (f *File) gaveUp(r lock.Refusal, err error) error {
-	return fmt.Errorf("%w: %w", &AlreadyRunningError{Path: f.path, PID: r.PID, Locked: r.Locked}, err)
+	return fmt.Errorf("%w: %w", &AlreadyRunningError{Op: "acquire", Path: f.path, PID: r.PID, Locked: r.Locked}, err)
 }
 
 // Do acquires the PID file at path, or fails at once as Acquire does; calls

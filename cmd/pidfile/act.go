@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/go-pidfile/pidfile"
@@ -376,46 +376,24 @@ func aftermath(path string, pid int) string {
 	return ""
 }
 
-// end ends p and says with which signal.
-func (s *stopper) end(p *pidfile.Process) (string, error) {
-	if s.kill && s.grace == 0 {
-		return "KILL", killNow(p)
-	}
-	// TERM first. Stop would do both, but not tell whether it had to kill.
-	if err := terminate(p); err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.grace)
-	defer cancel()
-	_, err := p.Wait(ctx)
-	if err == nil || !s.kill || !errors.Is(err, context.DeadlineExceeded) {
-		return "TERM", err
-	}
-	return "KILL", killNow(p)
-}
-
-// afterKill is how long KILL may take: one who sleeps in the kernel, on a dead
-// file system say, is not ended by it before he wakes, which may be never.
+// afterKill is how long KILL may take: a process that sleeps in the kernel, on a dead
+// file system say, is not ended by it before it wakes, which may be never.
 const afterKill = 5 * time.Second
 
-func killNow(p *pidfile.Process) error {
-	ctx, cancel := context.WithTimeout(context.Background(), afterKill)
-	defer cancel()
-	return p.Stop(ctx, 0)
-}
-
-// terminate sends TERM, and CONT since a stopped process would not see it. One
-// that has ended meanwhile is fine.
-func terminate(p *pidfile.Process) error {
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, sigCont} {
-		if err := p.Signal(sig); err != nil {
-			if errors.Is(err, pidfile.ErrNotRunning) {
-				return nil
-			}
-			return err
-		}
+// end ends p and says with which signal.
+func (s *stopper) end(p *pidfile.Process) (string, error) {
+	grace, limit := s.grace, max(s.grace, s.grace+afterKill) // the sum may overflow
+	if !s.kill {
+		// TERM is sent even if there is no time to wait for what comes of it.
+		grace, limit = math.MaxInt64, max(s.grace, 10*time.Millisecond)
 	}
-	return nil
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	killed, err := p.Stop(ctx, grace)
+	if killed {
+		return "KILL", err
+	}
+	return "TERM", err
 }
 
 func (s *stopper) waitFor(path string, pid int) {
@@ -593,11 +571,13 @@ func waitEnd(ctx context.Context, path string, exitCode bool) outcome {
 	before, _ := pidfile.Inspect(path) // WaitEnd says what is wrong
 	o := outcome{Path: path, PID: before.PID}
 	if before.State == pidfile.Absent || before.State == pidfile.Stale {
-		o.PID, o.Result = 0, "not running"
+		o.PID, o.Result = 0, "not running" // even if there is no time to wait
 		return o
 	}
 	status, err := pidfile.WaitEnd(ctx, path)
 	switch {
+	case errors.Is(err, pidfile.ErrNotRunning):
+		o.PID, o.Result = 0, "not running"
 	case errors.Is(err, context.DeadlineExceeded):
 		o.Result, o.code = "still running", exitTimeout
 	case err != nil:
@@ -623,7 +603,7 @@ func waitEnd(ctx context.Context, path string, exitCode bool) outcome {
 
 // waitRunning waits until somebody holds path.
 func waitRunning(ctx context.Context, path string) outcome {
-	s, err := pidfile.WaitStart(ctx, path)
+	s, err := pidfile.WaitRunning(ctx, path)
 	o := outcome{Path: path, PID: s.PID}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):

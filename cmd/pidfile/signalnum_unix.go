@@ -14,8 +14,6 @@ import (
 // maxSignal is the largest number of a signal, Linux's SIGRTMAX.
 const maxSignal = 64
 
-const sigCont = unix.SIGCONT
-
 // parseSignal reads HUP, SIGHUP or 1.
 func parseSignal(s string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil {

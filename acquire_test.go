@@ -652,13 +652,57 @@ func TestDo(t *testing.T) {
 	t.Run("returns", func(t *testing.T) {
 		path := tempPath(t)
 		must(t, pidfile.Do(ctx, path, func(c context.Context) error {
-			if c != ctx {
-				t.Error("another context")
-			}
 			held(t, path)
-			return nil
+			return c.Err()
 		}))
 		absent(t, path)
+	})
+	t.Run("the file is removed", func(t *testing.T) {
+		path := tempPath(t)
+		must(t, pidfile.Do(ctx, path, func(c context.Context) error {
+			must(t, os.Remove(path))
+			until(t, "it is put back", func() bool { _, err := os.Lstat(path); return err == nil })
+			held(t, path)
+			return c.Err()
+		}))
+		absent(t, path)
+	})
+	t.Run("the file is lost", func(t *testing.T) {
+		path := tempPath(t)
+		err := pidfile.Do(ctx, path, func(c context.Context) error {
+			must(t, os.Remove(path))
+			write(t, path, "4194304\n")
+			<-c.Done()
+			return context.Cause(c)
+		})
+		isLost(t, "Do", err)
+	})
+	t.Run("the context ends", func(t *testing.T) {
+		path := tempPath(t)
+		ctx, cancel := context.WithCancelCause(ctx)
+		err := pidfile.Do(ctx, path, func(c context.Context) error {
+			cancel(problem)
+			<-c.Done()
+			return context.Cause(c)
+		})
+		if err != problem {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("waits", func(t *testing.T) {
+		path := tempPath(t)
+		f := acquire(t, path)
+		config := pidfile.Config{Wait: true}
+		short, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+		defer cancel()
+		err := config.Do(short, path, func(context.Context) error { t.Error("ran"); return nil })
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, pidfile.ErrAlreadyRunning) {
+			t.Errorf("error %v", err)
+		}
+		_, err = config.Acquire(path) // does not wait
+		refused(t, err, path, os.Getpid(), true)
+		time.AfterFunc(10*time.Millisecond, func() { must(t, f.Release()) })
+		must(t, config.Do(ctx, path, func(context.Context) error { held(t, path); return nil }))
 	})
 	t.Run("fails", func(t *testing.T) {
 		path := tempPath(t)

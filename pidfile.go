@@ -27,6 +27,10 @@ type Config struct {
 	// PID is the PID to record; 0 is the calling process.
 	PID int
 
+	// Wait makes Do wait until the file is free, as AcquireContext does. Acquire
+	// and AcquireContext do not look at it.
+	Wait bool
+
 	// Mode is the permission bits of a file that is created, whatever the
 	// umask; 0 is 0o644, so that everybody can see who runs. A file that
 	// others may write is refused as evidence when it comes to signals.
@@ -141,15 +145,25 @@ func (f *File) gaveUp(r lock.Refusal, err error) error {
 	return fmt.Errorf("%w: %w", &AlreadyRunningError{Op: "acquire", Path: f.path, PID: r.PID, Locked: r.Locked}, err)
 }
 
-// Do acquires the PID file at path, or fails at once as Acquire does; calls
-// fn(ctx); and releases the file when fn returns, panics or calls
-// runtime.Goexit. It returns the errors of fn and of the release, joined if
-// there are two. If ctx is already done, it returns ctx.Err() and runs nothing.
+// Do acquires the PID file at path, or fails at once as Acquire does (with c.Wait it
+// waits as AcquireContext does); calls fn; and releases the file when fn returns,
+// panics or calls [runtime.Goexit]. It returns the errors of fn and of the release,
+// joined if there are two. If ctx is already done, it returns ctx.Err() and runs
+// nothing.
+//
+// The context of fn is done when ctx is, and when the file is lost: replaced,
+// overwritten, or removed and not to be put back. Then [context.Cause] of it matches
+// [ErrLost]. A file that was merely removed or emptied is put back, as [File.Restore]
+// does, and fn goes on.
 func (c Config) Do(ctx context.Context, path string, fn func(context.Context) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	f, err := c.Acquire(path)
+	acquire := func() (*File, error) { return c.Acquire(path) }
+	if c.Wait {
+		acquire = func() (*File, error) { return c.AcquireContext(ctx, path) }
+	}
+	f, err := acquire()
 	if err != nil {
 		return err
 	}
@@ -158,7 +172,31 @@ func (c Config) Do(ctx context.Context, path string, fn func(context.Context) er
 			err = errors.Join(err, e)
 		}
 	}()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go f.keep(ctx, cancel)
 	return fn(ctx)
+}
+
+// keep puts the file back when it is removed, until ctx is done. If it cannot, it
+// cancels ctx with the cause.
+func (f *File) keep(ctx context.Context, cancel context.CancelCauseFunc) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.Lost():
+		}
+		switch err := f.Restore(); {
+		case err == nil:
+		case errors.Is(err, ErrLost) || errors.Is(err, fs.ErrClosed):
+			cancel(err)
+			return
+		default:
+			cancel(&fs.PathError{Op: "restore", Path: f.path, Err: fmt.Errorf("%w: %w", ErrLost, err)})
+			return
+		}
+	}
 }
 
 // self is our PID, which a Go program keeps for life: asking costs a system call.

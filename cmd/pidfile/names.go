@@ -3,12 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"strings"
+
+	"github.com/go-pidfile/pidfile"
 )
 
 // resolve returns the path that a PIDFILE argument stands for.
@@ -20,41 +19,16 @@ func resolve(arg string) (string, error) {
 		return "", fmt.Errorf("PIDFILE %s names a directory: name a file in it", arg)
 	case strings.ContainsRune(arg, filepath.Separator) || strings.HasSuffix(arg, ".pid"):
 		return filepath.Abs(arg)
-	case arg == "." || arg == "..":
-		return "", fmt.Errorf("PIDFILE %q is a directory", arg)
 	}
-	dir, err := ownDir()
-	if err != nil {
-		return "", err
+	path, err := pidfile.Path(arg)
+	if errors.Is(err, pidfile.ErrUntrusted) {
+		err = &hinted{err, "remove it, set XDG_RUNTIME_DIR, or give PIDFILE as a path"}
 	}
-	return filepath.Join(dir, arg+".pid"), nil
+	return path, err
 }
 
-// ownDir is where names live: the system's directory for root, the user's own
-// for others.
+// ownDir is where names live.
 func ownDir() (string, error) {
-	uid := os.Getuid()
-	if uid == 0 {
-		if runtime.GOOS != "linux" {
-			return "/var/run", nil
-		}
-		return "/run", nil
-	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		return dir, nil
-	}
-	dir := filepath.Join(os.TempDir(), "pidfile-"+strconv.Itoa(uid))
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
-	}
-	// Anybody can make a directory of that name: it must be ours and private.
-	fi, err := os.Lstat(dir)
-	if err != nil {
-		return "", err
-	}
-	if !fi.IsDir() || owner(fi) != uid || fi.Mode().Perm() != 0o700 {
-		return "", &hinted{fmt.Errorf("%s is not a private directory of yours (mode 0700)", dir),
-			"remove it, set XDG_RUNTIME_DIR, or give PIDFILE as a path"}
-	}
-	return dir, nil
+	path, err := resolve("name")
+	return filepath.Dir(path), err
 }

@@ -1,10 +1,11 @@
 //go:build !unix
 
-package main
+package pidfile
 
 import (
 	"io/fs"
 	"os"
 )
 
+// owner is ours: these systems have no UIDs.
 func owner(fs.FileInfo) int { return os.Getuid() }

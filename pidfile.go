@@ -24,9 +24,6 @@ const DefaultPath = "pidfile"
 // A Config says how a PID file is taken. The zero value is the default, and
 // what the package's functions use. A Config may be used by several goroutines.
 type Config struct {
-	// PID is the PID to record; 0 is the calling process.
-	PID int
-
 	// Wait makes Do wait until the file is free, as AcquireContext does. Acquire
 	// and AcquireContext do not look at it.
 	Wait bool
@@ -41,12 +38,6 @@ type Config struct {
 	// unlocked file names a live process: that counts as running if it is the
 	// same program (see Acquire).
 	Command []string
-
-	// TakeOver, if not nil, is called with the PID of a live process that an
-	// unlocked file names, when it does not count as running and the file is
-	// about to be replaced: it is another program's, or started after the
-	// file was written. It must return soon, and may be called more than once.
-	TakeOver func(pid int)
 }
 
 // Acquire makes the calling process the holder of the PID file at path, or
@@ -125,7 +116,7 @@ func (c Config) AcquireContext(ctx context.Context, path string) (*File, error) 
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
-		if r := lock.Peek(f.path, c.respects); r.Held {
+		if r := lock.Peek(f.path, c.running); r.Held {
 			return nil, f.gaveUp(r, err)
 		}
 		return nil, fmt.Errorf("acquire %s: %w", f.path, err)
@@ -133,7 +124,7 @@ func (c Config) AcquireContext(ctx context.Context, path string) (*File, error) 
 	err = f.hold.Wait(ctx, &f.opts)
 	if err != nil {
 		if err == ctx.Err() {
-			err = f.gaveUp(lock.Peek(f.path, c.respects), err)
+			err = f.gaveUp(lock.Peek(f.path, c.running), err)
 		}
 		return nil, err
 	}
@@ -213,9 +204,6 @@ func (c Config) prepare(op, path string) (*File, error) {
 	if os.IsPathSeparator(path[len(path)-1]) {
 		return nil, &fs.PathError{Op: op, Path: path, Err: syscall.EISDIR}
 	}
-	if c.PID < 0 || c.PID > lock.MaxPID {
-		return nil, &fs.PathError{Op: op, Path: path, Err: fmt.Errorf("invalid PID %d", c.PID)}
-	}
 	if c.Mode&^fs.ModePerm != 0 {
 		return nil, &fs.PathError{Op: op, Path: path, Err: fmt.Errorf("invalid mode %v: only permission bits count", c.Mode)}
 	}
@@ -223,12 +211,9 @@ func (c Config) prepare(op, path string) (*File, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: op, Path: path, Err: err}
 	}
-	f := &File{path: abs, opts: lock.Options{PID: c.PID, Mode: uint32(c.Mode), Running: runsSelf}}
-	if len(c.Command) > 0 || c.TakeOver != nil {
+	f := &File{path: abs, opts: lock.Options{PID: self, Mode: uint32(c.Mode), Running: runsSelf}}
+	if len(c.Command) > 0 {
 		f.opts.Running = c.running
-	}
-	if c.PID == 0 {
-		f.opts.PID = self
 	}
 	if c.Mode == 0 {
 		f.opts.Mode = 0o644
@@ -251,18 +236,7 @@ func (c Config) running(pid int, written time.Time) bool {
 	if err != nil || i.Zombie() {
 		return false
 	}
-	if !i.Hidden && proc.ReadClock().Judge(i.Start, written) <= proc.Unclear && c.program().Runs(&i) {
-		return true
-	}
-	if c.TakeOver != nil {
-		c.TakeOver(pid)
-	}
-	return false
-}
-
-// respects is running for who takes nothing over.
-func (c Config) respects(pid int, written time.Time) bool {
-	return Config{Command: c.Command}.running(pid, written)
+	return !i.Hidden && proc.ReadClock().Judge(i.Start, written) <= proc.Unclear && c.program().Runs(&i)
 }
 
 // program is the one that "the same program" means.

@@ -29,8 +29,8 @@ type Config struct {
 	Wait bool
 
 	// Mode is the permission bits of a file that is created, whatever the
-	// umask; 0 is 0o644, so that everybody can see who runs. A file that
-	// others may write is refused as evidence when it comes to signals.
+	// umask; 0 is 0o644, so that every user can see which process runs. A file
+	// that others may write is refused as evidence when it comes to signals.
 	Mode fs.FileMode
 
 	// Command is the command line, its executable first, on whose behalf the
@@ -40,18 +40,18 @@ type Config struct {
 	Command []string
 }
 
-// Acquire makes the calling process the holder of the PID file at path, or
-// fails at once. It is Config.Acquire with the default Config.
+// Acquire makes the calling process the holder of the PID file at path, or fails at
+// once. It is [Config.Acquire] with the default Config.
 func Acquire(path string) (*File, error) { return Config{}.Acquire(path) }
 
 // AcquireContext is like Acquire, but waits until the file is free or ctx is
-// done. It is Config.AcquireContext with the default Config.
+// done. It is [Config.AcquireContext] with the default Config.
 func AcquireContext(ctx context.Context, path string) (*File, error) {
 	return Config{}.AcquireContext(ctx, path)
 }
 
-// Do runs fn while it holds the PID file at path. It is Config.Do with the
-// default Config.
+// Do runs fn while it holds the PID file at path. It is [Config.Do] with the default
+// Config.
 func Do(ctx context.Context, path string, fn func(context.Context) error) error {
 	return Config{}.Do(ctx, path, fn)
 }
@@ -60,8 +60,8 @@ func Do(ctx context.Context, path string, fn func(context.Context) error) error 
 // writes its PID, in decimal with a newline, into it. On Linux the file appears
 // complete and locked: no reader ever sees it empty.
 //
-// If somebody has the file, in another process or in this one, the error is an
-// *AlreadyRunningError, which matches ErrAlreadyRunning and tells the PID. That
+// If the file is held, by another process or by this one, the error is an
+// [*AlreadyRunningError], which matches [ErrAlreadyRunning] and tells the PID. That
 // is so if the file is locked (by this package, flock(1), pidfile(3), or with
 // fcntl(2)), and also if it is not locked but names a live process, neither
 // zombie nor ourselves, that existed when the file was written and is the same
@@ -70,18 +70,18 @@ func Do(ctx context.Context, path string, fn func(context.Context) error) error 
 // another program's, ours, garbage, a PID of which /proc tells us nothing, as
 // with hidepid or in a chroot without it) is a stale file, and is replaced.
 //
-// Other errors are *fs.PathError: a missing directory, no permission, a full
-// disk, a file system without locks, or a path that names no regular file
+// Other errors are [*fs.PathError]: a missing directory, no permission, a full
+// disk, a file system without locks, or a path that does not name a regular file
 // (symbolic links are not followed). They leave everything as it was.
 //
-// Acquire does not wait for a holder. When the file is locked by somebody who
-// left no mark of this package, it looks again for up to 50 ms (500 ms if the file
-// names a dead process), since that may be a start that just clears a stale file. It
+// Acquire does not wait for a holder. When the file is locked, but not as this package
+// locks a file that it holds, Acquire looks again for up to 50 ms (500 ms if the file
+// names a dead process), since that may be a start that just replaces a stale file. It
 // may be called by any goroutine.
 //
 // The lock ends with Release or with the process. A File that its owner forgot
 // keeps it: no finalizer takes it away. A child process does not inherit the
-// lock; see File.HandOff.
+// lock; see [File.HandOff].
 //
 // Outside Linux the file is empty for the moment between its creation and its
 // text, programs that do not lock are not recognised, and on systems without
@@ -275,9 +275,9 @@ func (f *File) PID() int {
 
 // SetPID records another PID, such as that of a process that was started to do
 // the work. Readers see the old or the new PID, never a mixture: a second file,
-// born locked, is renamed over the first. (Where the file could not be born
-// locked, it is written in place.) The errors are ErrLost if the file is no
-// longer ours, fs.ErrClosed after Release, or what prevented the writing, such as
+// locked from the start, is renamed over the first. (Where that is not possible, the
+// file is written in place.) The errors match [ErrLost] if the file is no longer ours
+// and [fs.ErrClosed] after Release, or say what prevented the writing, such as
 // ENAMETOOLONG for a file whose name leaves no room for the six characters that
 // the second one has more; the old PID then stays. SetPID does not block.
 func (f *File) SetPID(pid int) error {
@@ -296,10 +296,12 @@ func (f *File) SetPID(pid int) error {
 	return err
 }
 
-// Restore publishes the file again after it was removed: with the same PID,
-// born locked. One that was merely emptied gets its text again. It returns nil if that was done or if the file was not lost at
-// all, ErrLost if the path names another file now or ours was overwritten,
-// and fs.ErrClosed after Release. Lost afterwards returns a new channel.
+// Restore publishes the file again after it was removed: with the same PID, locked
+// from the start. One that was merely emptied gets its text again. It returns nil if
+// that was done or if the file was not lost at all. The error matches [ErrLost] if the
+// path names another file now or ours was overwritten, [ErrHandedOff] too if a child
+// has adopted it, and [fs.ErrClosed] after Release. [File.Lost] afterwards returns a
+// new channel.
 func (f *File) Restore() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -321,12 +323,12 @@ func (f *File) Restore() error {
 
 // Release removes the file and unlocks it, in this order, so that a waiter
 // finds the path free. It unlocks explicitly: a child that inherited the
-// descriptor keeps nobody out. A file that is no longer ours, because it was
+// descriptor keeps no start out. A file that is no longer ours, because it was
 // removed, replaced or overwritten, is left as it is, which is no error.
 //
 // Where the directory may not be changed, the file is emptied instead. If that
 // fails too the error says so; the file is unlocked even then, and a stale file.
-// A second call returns an error that matches fs.ErrClosed. It does not block.
+// A second call returns an error that matches [fs.ErrClosed]. It does not block.
 func (f *File) Release() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

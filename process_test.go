@@ -365,6 +365,7 @@ func TestWaitEnd(t *testing.T) {
 		for _, text := range []string{"absent", "4194304\n", "rubbish"} {
 			if text != "absent" {
 				write(t, path, text)
+				aged(t, path)
 			}
 			if status, err := pidfile.WaitEnd(t.Context(), path); status != nil || !errors.Is(err, pidfile.ErrNotRunning) {
 				t.Errorf("%q: %v, %v", text, status, err)
@@ -424,6 +425,7 @@ func TestWaitEnd(t *testing.T) {
 		path := shared(t)
 		for _, text := range []string{"4194304\n", "rubbish"} {
 			write(t, path, text)
+			aged(t, path)
 			ns := namespace(t, "wait end", path).says("waits")
 			if said := ns.line(); !strings.Contains(said, "not running") {
 				t.Errorf("%q: it said %s", text, said)

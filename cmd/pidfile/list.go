@@ -221,9 +221,6 @@ func clean(s pidfile.Status, dry bool) (o outcome, done bool) {
 	}
 	if dry {
 		o.Result = "would be removed: " + why
-		if fi, err := os.Lstat(s.Path); s.PID == 0 && err == nil && time.Since(fi.ModTime()).Abs() < pidfile.Fresh {
-			o.Result = "would be left alone: it was written only just now, and may get its PID yet"
-		}
 		return o, true
 	}
 	switch err := s.Clean(); {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
 	"github.com/go-pidfile/pidfile/internal/proc"
@@ -69,17 +68,12 @@ func list(dir string, table *proc.LockTable, yield func(Status, error) bool) boo
 	return more
 }
 
-// Fresh is how young a file whose text is no PID may be and not be cleaned: a
-// program that does not lock may be writing it.
-const Fresh = 10 * time.Second
-
 // Clean removes the file at path if it is proven stale, and does it under its
 // lock, so that no start is disturbed. The error, an *fs.PathError or an
 // *AlreadyRunningError, matches
 //   - fs.ErrNotExist if there is no file,
 //   - ErrAlreadyRunning if it is not stale,
-//   - ErrUnproven if that cannot be told, or if its text is no PID and it was
-//     written less than Fresh ago,
+//   - ErrUnproven if that cannot be told,
 //   - syscall.ELOOP, EISDIR or EINVAL if path names a symbolic link, a directory
 //     or another thing that is no regular file; ENOTDIR if its directory is none,
 //   - fs.ErrPermission if we may not look, or may not remove it; EROFS if nobody
@@ -118,10 +112,6 @@ func clean(path string, direct bool) error {
 		if under.judgeUnlocked(); under.state == Running {
 			return under.running()
 		}
-		if v.PID == 0 && time.Since(v.Written).Abs() < Fresh {
-			under.state = Unknown
-			under.say("it was written only just now")
-		}
 		if under.state != Stale {
 			return under.refuse("clean", ErrUnproven)
 		}
@@ -136,5 +126,5 @@ func clean(path string, direct bool) error {
 
 // running is Clean's error for a file that somebody has.
 func (j *judgement) running() error {
-	return &AlreadyRunningError{Path: j.path, PID: j.view.PID, Locked: j.locked, clean: true}
+	return &AlreadyRunningError{Op: "clean", Path: j.path, PID: j.view.PID, Locked: j.locked}
 }

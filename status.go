@@ -84,7 +84,8 @@ type ProcessInfo struct {
 //
 // Running means that the file is locked, or that it is not but names a live
 // process that existed when the file was written. Stale means that neither is
-// so. A missing file is Absent, without an error. If nothing can be seen (the
+// so, and that a file without a PID was not written within the last 10 seconds: a
+// program that does not lock may be writing it. A missing file is Absent, without an error. If nothing can be seen (the
 // path is no regular file, a directory may not be searched) the state is Unknown
 // and the error says why; where something can be seen, but not enough, the state
 // is Unknown, the evidence says why, and the error is nil.
@@ -531,6 +532,10 @@ func (j *judgement) judgeUnlocked() {
 	if pid == 0 {
 		j.sayNamed()
 		j.judgeMinus()
+		if time.Since(j.view.Written).Abs() < young {
+			j.state = Unknown
+			j.say("it was written only just now, and may get its PID yet")
+		}
 		return
 	}
 	i, err := proc.Lookup(pid)
@@ -551,6 +556,10 @@ func (j *judgement) judgeUnlocked() {
 		j.state = Unknown
 	}
 }
+
+// young is how recently a file without a PID may have been written and not be called
+// stale: a program that does not lock may be writing it.
+const young = 10 * time.Second
 
 // judgeMinus judges a file that has a PID behind a minus sign: a start replaces
 // it, but it is no stale file while its writer lives.
@@ -580,33 +589,4 @@ func (j *judgement) judgeAge(i *proc.Info) {
 		later := clock.StartTime(i.Start).Sub(j.view.Written).Round(time.Second)
 		j.say("%s is alive, but started %v after the file was written: the PID was reused", name(i), later)
 	}
-}
-
-// An Opener is a process that has a PID file open.
-type Opener struct {
-	Process *ProcessInfo `json:"process"`
-	// Holds is true if one of its descriptors has the lock, which it took
-	// itself or inherited: as long as it keeps that open, the file is held. A
-	// shared lock of flock(2) counts too, for it keeps every start out.
-	Holds bool `json:"holds"`
-}
-
-// Openers returns the processes that have the PID file at path open, as far as
-// we may see them (root sees all of its PID namespace's), in the order of their
-// PIDs. It looks through all of /proc, so it is slow; outside Linux it returns
-// none. It tells who keeps a file locked that nobody seems to hold.
-func Openers(path string) ([]Opener, error) {
-	view, err := lock.Look(path)
-	if err != nil {
-		return nil, err
-	}
-	var all []Opener
-	for _, o := range new(proc.LockTable).Openers(view.ID) {
-		i, err := proc.Lookup(o.PID)
-		if err != nil || i.Hidden {
-			continue // ended since
-		}
-		all = append(all, Opener{describe(&i), proc.Blocks(o.Locks)})
-	}
-	return all, nil
 }

@@ -96,7 +96,7 @@ func do(what, path string) any {
 	case "stop":
 		p, err := pidfile.Find(path)
 		if err == nil {
-			err = p.Stop(context.Background(), 20*time.Second)
+			_, err = p.Stop(context.Background(), 20*time.Second)
 			_ = p.Close()
 		}
 		return class(err)
@@ -1373,6 +1373,9 @@ func TestCleanMalformedAndYoung(t *testing.T) {
 		path := tempPath(t)
 		write(t, path, text)
 		before := around(t, path)
+		if s := do("look", path).(sight); s.State != unknown || s.Find != unproven {
+			t.Errorf("%s: %v, Find: %v", name, s.State, s.Find)
+		}
 		if got := do("clean", path); got != unproven {
 			t.Errorf("%s: %v", name, got)
 		}

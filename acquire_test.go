@@ -321,7 +321,7 @@ func refused(t *testing.T, err error, path string, pid int, locked bool) {
 	if !errors.As(err, &e) {
 		t.Fatalf("%T is no *AlreadyRunningError", err)
 	}
-	if want := (pidfile.AlreadyRunningError{Path: path, PID: pid, Locked: locked}); *e != want {
+	if want := (pidfile.AlreadyRunningError{Op: "acquire", Path: path, PID: pid, Locked: locked}); *e != want {
 		t.Errorf("%+v, want %+v", *e, want)
 	}
 	if !strings.HasPrefix(err.Error(), "acquire "+path+": already running: ") {
@@ -485,7 +485,7 @@ func TestMode(t *testing.T) {
 func TestConfigRefused(t *testing.T) {
 	path := tempPath(t)
 	for _, c := range []pidfile.Config{
-		{PID: -1}, {PID: 4194305}, {Mode: fs.ModeSetuid | 0o644}, {Mode: fs.ModeDir},
+		{Mode: fs.ModeSetuid | 0o644}, {Mode: fs.ModeDir},
 	} {
 		if _, err := c.Acquire(path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%+v: %v", c, err)
@@ -652,13 +652,57 @@ func TestDo(t *testing.T) {
 	t.Run("returns", func(t *testing.T) {
 		path := tempPath(t)
 		must(t, pidfile.Do(ctx, path, func(c context.Context) error {
-			if c != ctx {
-				t.Error("another context")
-			}
 			held(t, path)
-			return nil
+			return c.Err()
 		}))
 		absent(t, path)
+	})
+	t.Run("the file is removed", func(t *testing.T) {
+		path := tempPath(t)
+		must(t, pidfile.Do(ctx, path, func(c context.Context) error {
+			must(t, os.Remove(path))
+			until(t, "it is put back", func() bool { _, err := os.Lstat(path); return err == nil })
+			held(t, path)
+			return c.Err()
+		}))
+		absent(t, path)
+	})
+	t.Run("the file is lost", func(t *testing.T) {
+		path := tempPath(t)
+		err := pidfile.Do(ctx, path, func(c context.Context) error {
+			must(t, os.Remove(path))
+			write(t, path, "4194304\n")
+			<-c.Done()
+			return context.Cause(c)
+		})
+		isLost(t, "Do", err)
+	})
+	t.Run("the context ends", func(t *testing.T) {
+		path := tempPath(t)
+		ctx, cancel := context.WithCancelCause(ctx)
+		err := pidfile.Do(ctx, path, func(c context.Context) error {
+			cancel(problem)
+			<-c.Done()
+			return context.Cause(c)
+		})
+		if err != problem {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("waits", func(t *testing.T) {
+		path := tempPath(t)
+		f := acquire(t, path)
+		config := pidfile.Config{Wait: true}
+		short, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+		defer cancel()
+		err := config.Do(short, path, func(context.Context) error { t.Error("ran"); return nil })
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, pidfile.ErrAlreadyRunning) {
+			t.Errorf("error %v", err)
+		}
+		_, err = config.Acquire(path) // does not wait
+		refused(t, err, path, os.Getpid(), true)
+		time.AfterFunc(10*time.Millisecond, func() { must(t, f.Release()) })
+		must(t, config.Do(ctx, path, func(context.Context) error { held(t, path); return nil }))
 	})
 	t.Run("fails", func(t *testing.T) {
 		path := tempPath(t)

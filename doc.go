@@ -1,5 +1,5 @@
-// Package pidfile makes sure that one instance of a program runs, says who that
-// instance is, and lets people act on it safely.
+// Package pidfile keeps a program to at most one running instance, says which process
+// that is, and lets other programs act on it safely.
 //
 //	f, err := pidfile.Acquire("/run/backup.pid")
 //	if err != nil {
@@ -7,37 +7,41 @@
 //	}
 //	defer f.Release()
 //
-// # To be the one
+// # At most one
 //
-// Acquire takes a PID file or fails at once, AcquireContext waits for it, and Do
-// holds it while a function runs. The kernel's lock on the file decides who is
-// the holder, never its text, so neither a crash nor a recycled PID nor a file
-// that was left behind keeps the next start out or lets a second one in. The text
-// is the bare PID and a newline, for everybody who reads PID files; the lock is
-// flock(2), for everybody who locks them. A file that names a live process of the
-// same program counts as held even if it is not locked, as with python-pidfile.
+// [Acquire] takes a PID file or fails at once, [AcquireContext] waits for it, and [Do]
+// holds it while a function runs. The kernel's lock on the file decides which process
+// is the holder, never the text, so neither a crash nor a recycled PID nor a stale
+// file keeps the next start out or lets a second one in. The text is the bare PID and
+// a newline, for all programs that read PID files; the lock is flock(2), for all that
+// lock them. A file that names a live process of the same program counts as held even
+// if it is not locked, as with python-pidfile.
 //
-// # To know who it is
+// [File.HandOff] and [Adopt] hand the file to a new version of the program, and
+// [File.Lost] and [File.Err] tell when it is no longer held. [Path] tells where the
+// command pidfile looks for a name.
 //
-// Inspect tells whether a PID file is running, stale or absent, with the evidence,
-// and takes no lock; what cannot be told is Unknown, never Stale. List does so for
-// all files of a directory, and Clean removes what is proven stale. Read only
-// reads the text.
+// # Which process
 //
-// # To act on it
+// [Inspect] tells whether a PID file is running, stale or absent, with the evidence,
+// and takes no lock; what cannot be told is [Unknown], never [Stale]. [List] does so
+// for all files below a directory, [WaitRunning] and [WaitEnd] wait for a change, and
+// [Clean] removes what is proven stale. [Read] only reads the text.
 //
-// Find pins the process behind a PID file and proves that it is the holder; the
-// methods of the Process it returns reach that process or none, whatever becomes
-// of its PID.
+// # Acting on it
+//
+// [Find] pins the process behind a PID file and proves that it is the holder; the
+// methods of the [Process] it returns reach that process or none, whatever becomes of
+// its PID. If the proof fails, nothing is sent and the error says why.
 //
 // # Systems
 //
 // On Linux all of this holds. On macOS and the BSDs files are taken in place, by
-// flock(2) alone: they are empty for a moment when they are made, programs that do
-// not lock are not recognised, and Find is not supported. On other systems every
-// function returns an error that matches errors.ErrUnsupported.
+// flock(2) alone: they are empty for a moment when they are made, programs that do not
+// lock are not recognised, and Find is not supported. On other systems every function
+// that touches a file returns an error that matches [errors.ErrUnsupported].
 //
-// The package starts no goroutine that it does not need (one a path while
-// somebody waits, one or two a File whose Lost was called), installs no signal
-// handler and prints nothing.
+// The package starts no goroutine that it does not need (one a path while a caller
+// waits, one or two a [File] whose Lost was called, one more for Do), installs no
+// signal handler and prints nothing.
 package pidfile

@@ -8,34 +8,46 @@ import (
 )
 
 var (
-	// ErrAlreadyRunning: somebody else, or this process itself, has the PID
-	// file. The error that matches it is an *AlreadyRunningError.
+	// ErrAlreadyRunning is returned when another process, or this one itself, holds
+	// the PID file. The error that matches it is an [*AlreadyRunningError].
 	ErrAlreadyRunning = errors.New("already running")
 
-	// ErrNotRunning: nobody has the PID file, so there is nobody to act on.
+	// ErrNotRunning is returned when no process holds the PID file, so that there is
+	// none to act on, or when a [Process] has ended.
 	ErrNotRunning = errors.New("not running")
 
-	// ErrUnproven: somebody may have the PID file, but that the process that
-	// it names is the one is not proven, or the file is not to be trusted.
-	// Nothing was done.
+	// ErrUnproven is returned when the PID file may be held, but it is not proven
+	// that the process that it names is the holder, or when the file is not to be
+	// trusted. Nothing was done.
 	ErrUnproven = errors.New("not proven")
 
-	// ErrUntrusted is returned for a PID file that, or the way to which, others
-	// may change, so that it may name a process that was not meant. It matches
+	// ErrUntrusted is returned when other users may change the PID file or the way
+	// to it, so that it may name a process that was not meant. It matches
 	// ErrUnproven too. Nothing was done.
 	ErrUntrusted error = untrusted{}
 
-	// ErrMalformed: the first line of the file is no PID.
+	// ErrMalformed is returned when the first line of the file is not a PID.
 	ErrMalformed = lock.ErrMalformed
 
-	// ErrLost: the path no longer names the file that is held, or its text
-	// was overwritten, so it is somebody else's now.
+	// ErrLost is returned when the path no longer names the file that was held, or
+	// its text was overwritten, so that another process may hold it now.
 	ErrLost = errors.New("the PID file was removed, replaced or overwritten")
 
-	// ErrNotInherited: no process has handed the PID file to this one, so there
-	// is nothing to adopt. See File.Inherit.
+	// ErrHandedOff is returned when a process that was started with the file has
+	// adopted it: see [File.HandOff]. It matches ErrLost too.
+	ErrHandedOff error = handedOff{}
+
+	// ErrNotInherited is returned when no process has handed the PID file to this
+	// one, so that there is nothing to adopt: see [File.HandOff].
 	ErrNotInherited = lock.ErrNotInherited
 )
+
+type handedOff struct{}
+
+func (handedOff) Error() string { return "a child process has adopted the PID file" }
+
+// Is reports whether target is ErrLost.
+func (handedOff) Is(target error) bool { return target == ErrLost }
 
 type untrusted struct{}
 
@@ -44,29 +56,25 @@ func (untrusted) Error() string { return "not trusted" }
 // Is reports whether target is ErrUnproven.
 func (untrusted) Is(target error) bool { return target == ErrUnproven }
 
-// An AlreadyRunningError says who has a PID file. It matches
-// ErrAlreadyRunning. It is made from what the refusal itself had to read;
-// Inspect tells the rest.
+// An AlreadyRunningError tells which process holds a PID file. It matches
+// [ErrAlreadyRunning]. It is made from what the refusal itself had to read; [Inspect]
+// tells the rest.
 type AlreadyRunningError struct {
+	Op   string // what was refused: "acquire" or "clean"
 	Path string // absolute
-	PID  int    // what the file says; 0 if it names nobody, as when flock(1) holds it
+	PID  int    // what the file says; 0 if it names no process, as when flock(1) holds it
 	// Locked is true if the file is locked, and false if it is not, but names
 	// a live process of the same program: one that writes PID files without
 	// locking them, as python-pidfile does.
 	Locked bool
-
-	clean bool // what was refused is Clean, not Acquire
 }
 
 func (e *AlreadyRunningError) Error() string {
-	op, who := "acquire", "a process that left no PID"
-	if e.clean {
-		op = "clean"
-	}
+	who := "a process that left no PID"
 	if e.PID != 0 {
 		who = fmt.Sprintf("PID %d", e.PID)
 	}
-	return fmt.Sprintf("%s %s: already running: %s", op, e.Path, who)
+	return fmt.Sprintf("%s %s: already running: %s", e.Op, e.Path, who)
 }
 
 // Is reports whether target is ErrAlreadyRunning.

@@ -92,14 +92,17 @@ func ExampleProcess_Stop() {
 		log.Fatal(err)
 	}
 	defer p.Close()
-	if err := p.Stop(context.Background(), 10*time.Second); err != nil {
+	killed, err := p.Stop(context.Background(), 10*time.Second)
+	if err != nil {
 		log.Fatal(err)
 	}
 
+	fmt.Println("KILL was sent:", killed)
 	fmt.Println(daemon.Wait())
 	s, _ := pidfile.Inspect(path)
 	fmt.Println(s.State)
 	// Output:
+	// KILL was sent: false
 	// signal: terminated
 	// stale
 }

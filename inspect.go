@@ -195,9 +195,9 @@ func list(dir string, table *proc.LockTable, yield func(Status, error) bool) boo
 	return more
 }
 
-// Fresh is how young a file whose text is not a PID may be and not be cleaned: a
+// fresh is how young a file whose text is not a PID may be and not be cleaned: a
 // program that does not lock may be writing it.
-const Fresh = 10 * time.Second
+const fresh = 10 * time.Second
 
 // Clean removes the file at path if it is proven stale, and does it under its
 // lock, so that no start is disturbed. The error, an *fs.PathError or an
@@ -205,7 +205,7 @@ const Fresh = 10 * time.Second
 //   - fs.ErrNotExist if there is no file,
 //   - ErrAlreadyRunning if it is not stale,
 //   - ErrUnproven if that cannot be told, or if its text is not a PID and it was
-//     written less than Fresh ago,
+//     written less than 10 seconds ago,
 //   - syscall.ELOOP, EISDIR or EINVAL if path names a symbolic link, a directory
 //     or another thing that is no regular file; ENOTDIR if its directory is none,
 //   - fs.ErrPermission if we may not look, or may not remove it; EROFS if the file
@@ -244,7 +244,7 @@ func clean(path string, direct bool) error {
 		if under.state == Running {
 			return under.running()
 		}
-		if view.PID == 0 && time.Since(view.Written).Abs() < Fresh {
+		if view.PID == 0 && time.Since(view.Written).Abs() < fresh {
 			under.state = Unknown
 			under.addEvidence("it was written only just now")
 		}
@@ -262,34 +262,5 @@ func clean(path string, direct bool) error {
 
 // running is Clean's error for a file that has a holder.
 func (v *verdict) running() error {
-	return &AlreadyRunningError{Path: v.path, PID: v.view.PID, Locked: v.locked, clean: true}
-}
-
-// An Opener is a process that has a PID file open.
-type Opener struct {
-	Process *ProcessInfo `json:"process"`
-	// Holds is true if one of its descriptors has the lock, which it took
-	// itself or inherited: as long as it keeps that open, the file is held. A
-	// shared lock of flock(2) counts too, for it keeps every start out.
-	Holds bool `json:"holds"`
-}
-
-// Openers returns the processes that have the PID file at path open, as far as
-// we may see them (root sees all of its PID namespace's), in the order of their
-// PIDs. It looks through all of /proc, so it is slow; outside Linux it returns
-// none. It tells which process keeps a file locked that seems to have no holder.
-func Openers(path string) ([]Opener, error) {
-	view, err := lock.Look(path)
-	if err != nil {
-		return nil, err
-	}
-	var all []Opener
-	for _, o := range new(proc.LockTable).Openers(view.ID) {
-		i, err := proc.Lookup(o.PID)
-		if err != nil || i.Hidden {
-			continue // ended since
-		}
-		all = append(all, Opener{describe(&i), proc.Blocks(o.Locks)})
-	}
-	return all, nil
+	return &AlreadyRunningError{Op: "clean", Path: v.path, PID: v.view.PID, Locked: v.locked}
 }

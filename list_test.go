@@ -83,6 +83,7 @@ func TestList(t *testing.T) {
 	must(t, os.MkdirAll(at("e.pid"), 0o755)) // a directory of that name
 	write(t, at("a.pid"), "4194304\n")
 	write(t, at("b/c/d/deep.pid"), "rubbish\n")
+	aged(t, at("b/c/d/deep.pid"))
 	write(t, at("b/c/other"), "1\n")
 	write(t, at("b/pid"), "1\n")
 	write(t, at("e.pid/x.pid"), "4194304\n")

@@ -7,15 +7,16 @@ import (
 	"github.com/go-pidfile/pidfile/internal/lock"
 )
 
-// Lost returns a channel that is closed, within a second, once the path no
-// longer names this file or its text was overwritten: somebody removed or
-// replaced it, and the next start would not see us. Restore can mend that.
+// Lost returns a channel that is closed, within a second, once the path no longer
+// names this file or its text was overwritten: the file was removed or replaced, and
+// the next start would not see us, or a child has adopted it. [File.Err] tells which,
+// and [File.Restore] can put back a file that was removed.
 //
-// The watch begins with the first call and ends with Release, after which the
-// channel stays as it is. On Linux the kernel tells us, by inotify(7); where no
-// watch can be had, and on other systems, the path is looked at twice a second.
-// Not noticed by inotify, and so only by Release, SetPID and Restore, is that a
-// directory above the file's own was renamed or mounted over.
+// The watch begins with the first call and ends with [File.Release], after which the
+// channel stays as it is. On Linux the kernel tells us, by inotify(7); where no watch
+// can be had, and on other systems, the path is looked at twice a second. Not noticed
+// by inotify, and so only by Err, Release, SetPID and Restore, is that a directory
+// above the file's own was renamed or mounted over.
 func (f *File) Lost() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -30,6 +31,25 @@ func (f *File) Lost() <-chan struct{} {
 		}
 	}
 	return f.watch.lost
+}
+
+// Err looks whether the file is still ours, and changes nothing. It returns
+//   - nil while it is held;
+//   - an error that matches [ErrHandedOff] if a process that it was handed to has
+//     adopted it (see [File.HandOff]);
+//   - an error that matches [ErrLost], as ErrHandedOff does too, if it was removed,
+//     replaced or overwritten;
+//   - an error that matches [fs.ErrClosed] after [File.Release];
+//   - what the system said, if it cannot be told.
+//
+// It does not block, except as HandOff says.
+func (f *File) Err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.released {
+		return f.closed("check")
+	}
+	return f.lost("check", f.hold.Check())
 }
 
 // A watch is the goroutine behind Lost.
@@ -58,13 +78,13 @@ func (w *watch) look() {
 	}
 }
 
-// settled is how long a file is held before its watch is set up. Holders that
+// startGrace is how long a file is held before its watch is set up. Holders that
 // are gone sooner do without: closing an inotify descriptor takes the kernel
 // milliseconds.
-const settled = 250 * time.Millisecond
+const startGrace = 250 * time.Millisecond
 
 func (w *watch) run(f *File) {
-	timer := time.NewTimer(settled)
+	timer := time.NewTimer(startGrace)
 	defer timer.Stop()
 	var n *lock.Notice
 	defer func() { n.Close() }()
@@ -87,7 +107,7 @@ func (w *watch) run(f *File) {
 			return
 		}
 		if changed == nil {
-			timer.Reset(settled * 2)
+			timer.Reset(startGrace * 2)
 		}
 	}
 }

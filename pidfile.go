@@ -24,12 +24,13 @@ const DefaultPath = "pidfile"
 // A Config says how a PID file is taken. The zero value is the default, and
 // what the package's functions use. A Config may be used by several goroutines.
 type Config struct {
-	// PID is the PID to record; 0 is the calling process.
-	PID int
+	// Wait makes Do wait until the file is free, as AcquireContext does. Acquire
+	// and AcquireContext do not look at it.
+	Wait bool
 
 	// Mode is the permission bits of a file that is created, whatever the
-	// umask; 0 is 0o644, so that everybody can see who runs. A file that
-	// others may write is refused as evidence when it comes to signals.
+	// umask; 0 is 0o644, so that every user can see which process runs. A file
+	// that others may write is refused as evidence when it comes to signals.
 	Mode fs.FileMode
 
 	// Command is the command line, its executable first, on whose behalf the
@@ -37,26 +38,20 @@ type Config struct {
 	// unlocked file names a live process: that counts as running if it is the
 	// same program (see Acquire).
 	Command []string
-
-	// TakeOver, if not nil, is called with the PID of a live process that an
-	// unlocked file names, when it does not count as running and the file is
-	// about to be replaced: it is another program's, or started after the
-	// file was written. It must return soon, and may be called more than once.
-	TakeOver func(pid int)
 }
 
-// Acquire makes the calling process the holder of the PID file at path, or
-// fails at once. It is Config.Acquire with the default Config.
+// Acquire makes the calling process the holder of the PID file at path, or fails at
+// once. It is [Config.Acquire] with the default Config.
 func Acquire(path string) (*File, error) { return Config{}.Acquire(path) }
 
 // AcquireContext is like Acquire, but waits until the file is free or ctx is
-// done. It is Config.AcquireContext with the default Config.
+// done. It is [Config.AcquireContext] with the default Config.
 func AcquireContext(ctx context.Context, path string) (*File, error) {
 	return Config{}.AcquireContext(ctx, path)
 }
 
-// Do runs fn while it holds the PID file at path. It is Config.Do with the
-// default Config.
+// Do runs fn while it holds the PID file at path. It is [Config.Do] with the default
+// Config.
 func Do(ctx context.Context, path string, fn func(context.Context) error) error {
 	return Config{}.Do(ctx, path, fn)
 }
@@ -65,8 +60,8 @@ func Do(ctx context.Context, path string, fn func(context.Context) error) error 
 // writes its PID, in decimal with a newline, into it. On Linux the file appears
 // complete and locked: no reader ever sees it empty.
 //
-// If somebody has the file, in another process or in this one, the error is an
-// *AlreadyRunningError, which matches ErrAlreadyRunning and tells the PID. That
+// If the file is held, by another process or by this one, the error is an
+// [*AlreadyRunningError], which matches [ErrAlreadyRunning] and tells the PID. That
 // is so if the file is locked (by this package, flock(1), pidfile(3), or with
 // fcntl(2)), and also if it is not locked but names a live process, neither
 // zombie nor ourselves, that existed when the file was written and is the same
@@ -75,18 +70,18 @@ func Do(ctx context.Context, path string, fn func(context.Context) error) error 
 // another program's, ours, garbage, a PID of which /proc tells us nothing, as
 // with hidepid or in a chroot without it) is a stale file, and is replaced.
 //
-// Other errors are *fs.PathError: a missing directory, no permission, a full
-// disk, a file system without locks, or a path that names no regular file
+// Other errors are [*fs.PathError]: a missing directory, no permission, a full
+// disk, a file system without locks, or a path that does not name a regular file
 // (symbolic links are not followed). They leave everything as it was.
 //
-// Acquire does not wait for a holder. When the file is locked by somebody who
-// left no mark of this package, it looks again for up to 50 ms (500 ms if the file
-// names a dead process), since that may be a start that just clears a stale file. It
+// Acquire does not wait for a holder. When the file is locked, but not as this package
+// locks a file that it holds, Acquire looks again for up to 50 ms (500 ms if the file
+// names a dead process), since that may be a start that just replaces a stale file. It
 // may be called by any goroutine.
 //
 // The lock ends with Release or with the process. A File that its owner forgot
 // keeps it: no finalizer takes it away. A child process does not inherit the
-// lock; see File.Inherit.
+// lock; see [File.HandOff].
 //
 // Outside Linux the file is empty for the moment between its creation and its
 // text, programs that do not lock are not recognised, and on systems without
@@ -101,7 +96,7 @@ func (c Config) Acquire(path string) (*File, error) {
 		return nil, err
 	}
 	if r.Held {
-		return nil, &AlreadyRunningError{Path: f.path, PID: r.PID, Locked: r.Locked}
+		return nil, &AlreadyRunningError{Op: "acquire", Path: f.path, PID: r.PID, Locked: r.Locked}
 	}
 	return f, nil
 }
@@ -121,7 +116,7 @@ func (c Config) AcquireContext(ctx context.Context, path string) (*File, error) 
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
-		if r := lock.Peek(f.path, c.respects); r.Held {
+		if r := lock.Peek(f.path, c.running); r.Held {
 			return nil, f.gaveUp(r, err)
 		}
 		return nil, fmt.Errorf("acquire %s: %w", f.path, err)
@@ -129,7 +124,7 @@ func (c Config) AcquireContext(ctx context.Context, path string) (*File, error) 
 	err = f.hold.Wait(ctx, &f.opts)
 	if err != nil {
 		if err == ctx.Err() {
-			err = f.gaveUp(lock.Peek(f.path, c.respects), err)
+			err = f.gaveUp(lock.Peek(f.path, c.running), err)
 		}
 		return nil, err
 	}
@@ -138,18 +133,28 @@ func (c Config) AcquireContext(ctx context.Context, path string) (*File, error) 
 
 // gaveUp is the error of a wait that its context ended.
 func (f *File) gaveUp(r lock.Refusal, err error) error {
-	return fmt.Errorf("%w: %w", &AlreadyRunningError{Path: f.path, PID: r.PID, Locked: r.Locked}, err)
+	return fmt.Errorf("%w: %w", &AlreadyRunningError{Op: "acquire", Path: f.path, PID: r.PID, Locked: r.Locked}, err)
 }
 
-// Do acquires the PID file at path, or fails at once as Acquire does; calls
-// fn(ctx); and releases the file when fn returns, panics or calls
-// runtime.Goexit. It returns the errors of fn and of the release, joined if
-// there are two. If ctx is already done, it returns ctx.Err() and runs nothing.
+// Do acquires the PID file at path, or fails at once as Acquire does (with c.Wait it
+// waits as AcquireContext does); calls fn; and releases the file when fn returns,
+// panics or calls [runtime.Goexit]. It returns the errors of fn and of the release,
+// joined if there are two. If ctx is already done, it returns ctx.Err() and runs
+// nothing.
+//
+// The context of fn is done when ctx is, and when the file is lost: replaced,
+// overwritten, or removed and not to be put back. Then [context.Cause] of it matches
+// [ErrLost]. A file that was merely removed or emptied is put back, as [File.Restore]
+// does, and fn goes on.
 func (c Config) Do(ctx context.Context, path string, fn func(context.Context) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	f, err := c.Acquire(path)
+	acquire := func() (*File, error) { return c.Acquire(path) }
+	if c.Wait {
+		acquire = func() (*File, error) { return c.AcquireContext(ctx, path) }
+	}
+	f, err := acquire()
 	if err != nil {
 		return err
 	}
@@ -158,7 +163,31 @@ func (c Config) Do(ctx context.Context, path string, fn func(context.Context) er
 			err = errors.Join(err, e)
 		}
 	}()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go f.keep(ctx, cancel)
 	return fn(ctx)
+}
+
+// keep puts the file back when it is removed, until ctx is done. If it cannot, it
+// cancels ctx with the cause.
+func (f *File) keep(ctx context.Context, cancel context.CancelCauseFunc) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.Lost():
+		}
+		switch err := f.Restore(); {
+		case err == nil:
+		case errors.Is(err, ErrLost) || errors.Is(err, fs.ErrClosed):
+			cancel(err)
+			return
+		default:
+			cancel(&fs.PathError{Op: "restore", Path: f.path, Err: fmt.Errorf("%w: %w", ErrLost, err)})
+			return
+		}
+	}
 }
 
 // self is our PID, which a Go program keeps for life: asking costs a system call.
@@ -175,9 +204,6 @@ func (c Config) prepare(op, path string) (*File, error) {
 	if os.IsPathSeparator(path[len(path)-1]) {
 		return nil, &fs.PathError{Op: op, Path: path, Err: syscall.EISDIR}
 	}
-	if c.PID < 0 || c.PID > lock.MaxPID {
-		return nil, &fs.PathError{Op: op, Path: path, Err: fmt.Errorf("invalid PID %d", c.PID)}
-	}
 	if c.Mode&^fs.ModePerm != 0 {
 		return nil, &fs.PathError{Op: op, Path: path, Err: fmt.Errorf("invalid mode %v: only permission bits count", c.Mode)}
 	}
@@ -185,12 +211,9 @@ func (c Config) prepare(op, path string) (*File, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: op, Path: path, Err: err}
 	}
-	f := &File{path: abs, opts: lock.Options{PID: c.PID, Mode: uint32(c.Mode), Running: runsSelf}}
-	if len(c.Command) > 0 || c.TakeOver != nil {
+	f := &File{path: abs, opts: lock.Options{PID: self, Mode: uint32(c.Mode), Running: runsSelf}}
+	if len(c.Command) > 0 {
 		f.opts.Running = c.running
-	}
-	if c.PID == 0 {
-		f.opts.PID = self
 	}
 	if c.Mode == 0 {
 		f.opts.Mode = 0o644
@@ -213,18 +236,7 @@ func (c Config) running(pid int, written time.Time) bool {
 	if err != nil || i.Zombie() {
 		return false
 	}
-	if !i.Hidden && proc.ReadClock().Judge(i.Start, written) <= proc.Unclear && c.program().Runs(&i) {
-		return true
-	}
-	if c.TakeOver != nil {
-		c.TakeOver(pid)
-	}
-	return false
-}
-
-// respects is running for who takes nothing over.
-func (c Config) respects(pid int, written time.Time) bool {
-	return Config{Command: c.Command}.running(pid, written)
+	return !i.Hidden && proc.ReadClock().Judge(i.Start, written) <= proc.Unclear && c.program().Runs(&i)
 }
 
 // program is the one that "the same program" means.
@@ -247,7 +259,7 @@ type File struct {
 	mu       sync.Mutex
 	hold     lock.Hold
 	released bool
-	handed   bool   // to a child, by Inherit
+	handed   bool   // to a child, by HandOff
 	watch    *watch // nil until Lost is called
 }
 
@@ -263,9 +275,9 @@ func (f *File) PID() int {
 
 // SetPID records another PID, such as that of a process that was started to do
 // the work. Readers see the old or the new PID, never a mixture: a second file,
-// born locked, is renamed over the first. (Where the file could not be born
-// locked, it is written in place.) The errors are ErrLost if the file is no
-// longer ours, fs.ErrClosed after Release, or what prevented the writing, such as
+// locked from the start, is renamed over the first. (Where that is not possible, the
+// file is written in place.) The errors match [ErrLost] if the file is no longer ours
+// and [fs.ErrClosed] after Release, or say what prevented the writing, such as
 // ENAMETOOLONG for a file whose name leaves no room for the six characters that
 // the second one has more; the old PID then stays. SetPID does not block.
 func (f *File) SetPID(pid int) error {
@@ -284,10 +296,12 @@ func (f *File) SetPID(pid int) error {
 	return err
 }
 
-// Restore publishes the file again after it was removed: with the same PID,
-// born locked. One that was merely emptied gets its text again. It returns nil if that was done or if the file was not lost at
-// all, ErrLost if the path names another file now or ours was overwritten,
-// and fs.ErrClosed after Release. Lost afterwards returns a new channel.
+// Restore publishes the file again after it was removed: with the same PID, locked
+// from the start. One that was merely emptied gets its text again. It returns nil if
+// that was done or if the file was not lost at all. The error matches [ErrLost] if the
+// path names another file now or ours was overwritten, [ErrHandedOff] too if a child
+// has adopted it, and [fs.ErrClosed] after Release. [File.Lost] afterwards returns a
+// new channel.
 func (f *File) Restore() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -309,12 +323,12 @@ func (f *File) Restore() error {
 
 // Release removes the file and unlocks it, in this order, so that a waiter
 // finds the path free. It unlocks explicitly: a child that inherited the
-// descriptor keeps nobody out. A file that is no longer ours, because it was
+// descriptor keeps no start out. A file that is no longer ours, because it was
 // removed, replaced or overwritten, is left as it is, which is no error.
 //
 // Where the directory may not be changed, the file is emptied instead. If that
 // fails too the error says so; the file is unlocked even then, and a stale file.
-// A second call returns an error that matches fs.ErrClosed. It does not block.
+// A second call returns an error that matches [fs.ErrClosed]. It does not block.
 func (f *File) Release() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -334,8 +348,12 @@ func (f *File) closed(op string) error {
 
 // lost gives lock.ErrChanged its public name.
 func (f *File) lost(op string, err error) error {
-	if err == lock.ErrChanged {
-		return &fs.PathError{Op: op, Path: f.path, Err: ErrLost}
+	if err != lock.ErrChanged {
+		return err
 	}
-	return err
+	err = ErrLost
+	if f.hold.HandedOff() {
+		err = ErrHandedOff
+	}
+	return &fs.PathError{Op: op, Path: f.path, Err: err}
 }

@@ -28,8 +28,12 @@ type ExitStatus struct {
 	Signal syscall.Signal // the signal that ended it, 0 if none did
 }
 
-// String returns "exit status 3" or "signal: terminated".
+// String returns "exit status 3" or "signal: terminated", and "exit status unknown"
+// if s is nil.
 func (s *ExitStatus) String() string {
+	if s == nil {
+		return "exit status unknown"
+	}
 	if s.Signal != 0 {
 		return fmt.Sprintf("signal: %v", s.Signal)
 	}
@@ -342,10 +346,11 @@ func (p *Process) PID() int { return p.handle.PID() }
 // Info describes the process as it was when it was found.
 func (p *Process) Info() ProcessInfo { return *describe(&p.info) }
 
-// Signal sends a signal to the process, and to no other one that may have its
-// PID by now. It does not block. The error matches ErrNotRunning if the process
-// has ended, reaped or not, syscall.EPERM if we may not signal it, and ErrUnsupported if
-// sig is no signal of this system. Signal 0 sends nothing, and only asks.
+// Signal sends a signal to the process, and to no other one that may have its PID by
+// now. It does not block. The error matches [ErrNotRunning] and [os.ErrProcessDone]
+// if the process has ended, reaped or not, [syscall.EPERM] if we may not signal it,
+// and [errors.ErrUnsupported] if this system has no such signal. Signal 0 sends
+// nothing, and only asks.
 func (p *Process) Signal(sig os.Signal) error {
 	s, ok := sig.(syscall.Signal)
 	if !ok {
@@ -362,15 +367,25 @@ func (p *Process) wrap(op string, err error) error {
 	case nil:
 		return nil
 	case proc.ErrGone:
-		err = ErrNotRunning
+		err = processDone(p.PID())
 	}
 	return &fs.PathError{Op: op, Path: p.path, Err: err}
 }
 
-// Wait blocks until the process has ended or ctx is done, without polling. Then
-// it returns its exit status where the kernel tells it for a process that is not
-// our child (Linux 6.15), once its parent has reaped it; Wait gives the parent
-// 50 ms for that. Elsewhere the status is nil.
+// processDone is the error of a Process with that PID that has ended.
+type processDone int
+
+func (pid processDone) Error() string { return fmt.Sprintf("not running: PID %d has ended", int(pid)) }
+
+// Is reports whether target is ErrNotRunning or os.ErrProcessDone.
+func (processDone) Is(target error) bool {
+	return target == ErrNotRunning || target == os.ErrProcessDone
+}
+
+// Wait blocks until the process has ended or ctx is done, without polling. Then it
+// returns its exit status where the kernel tells it for a process that is not our
+// child (Linux 6.15), once its parent has reaped it; Wait gives the parent 50 ms for
+// that. Elsewhere the status is nil: it is not known.
 func (p *Process) Wait(ctx context.Context) (*ExitStatus, error) {
 	status, err := p.handle.Wait(ctx)
 	if err != nil {
@@ -379,41 +394,48 @@ func (p *Process) Wait(ctx context.Context) (*ExitStatus, error) {
 	return (*ExitStatus)(status), nil
 }
 
-// Stop asks the process to end with TERM (and CONT, for it may be stopped), and
-// kills it with KILL if it has not ended after grace; a grace of 0 kills at
-// once. It blocks until the process has ended or ctx is done: then its error
-// matches ctx.Err(), and the process may still run. If ctx is done already,
-// nothing is sent. A process that sleeps in the kernel beyond the reach of signals
-// (on a dead network file system, say) outlives KILL, so ctx should have an end.
-// Like a supervisor, Stop says nothing about a successor that
-// takes the file afterwards: ask Inspect.
-func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
+// Stop asks the process to end with TERM (and CONT, for it may be stopped), and kills
+// it with KILL if it has not ended after grace; a grace of 0 kills at once. It blocks
+// until the process has ended or ctx is done: then its error matches ctx.Err(), and
+// the process may still run. If ctx is done already, nothing is sent. Stop reports
+// whether it sent KILL, also with an error.
+//
+// A process that sleeps in the kernel beyond the reach of signals (on a dead network
+// file system, say) outlives KILL, so ctx should have an end. Stop says nothing about
+// a successor that takes the file afterwards, which a supervisor may start: ask
+// [Inspect].
+func (p *Process) Stop(ctx context.Context, grace time.Duration) (killed bool, err error) {
 	if p.handle.Ended() {
-		return nil
+		return false, nil
 	}
 	if err := ctx.Err(); err != nil {
-		return p.wrap("stop", err)
+		return false, p.wrap("stop", err)
 	}
 	if grace > 0 {
-		err := p.Signal(syscall.SIGTERM)
+		err := p.terminate()
 		if err == nil {
-			err = p.Signal(proc.Cont)
+			soft, cancel := context.WithTimeout(ctx, grace)
+			_, err = p.Wait(soft)
+			cancel()
 		}
-		if err != nil {
-			return ended(err)
-		}
-		soft, cancel := context.WithTimeout(ctx, grace)
-		_, err = p.Wait(soft)
-		cancel()
+		// KILL is for a process that had its time, not for a wait that failed.
 		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-			return err // KILL is for who had its time, not for a wait that failed
+			return false, ended(err)
 		}
 	}
 	if err := p.Signal(syscall.SIGKILL); err != nil {
-		return ended(err)
+		return false, ended(err)
 	}
-	_, err := p.Wait(ctx)
-	return err
+	_, err = p.Wait(ctx)
+	return true, err
+}
+
+// terminate sends TERM, and CONT: a stopped process would not see TERM.
+func (p *Process) terminate() error {
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return p.Signal(proc.Cont)
 }
 
 // ended is err, but for a process that ended by itself.

@@ -6,14 +6,14 @@ import (
 	"github.com/go-pidfile/pidfile/internal/lock"
 )
 
-// Read returns the PID that the file at path names, which says nothing about
-// whether a process has that PID: ask Inspect for the truth.
+// Read returns the PID that the file at path names, which says nothing about whether
+// a process has that PID: ask [Inspect] for the truth.
 //
-// A PID is decimal digits alone on the first line, from 1 to the kernel's
-// maximum (4194304), with blanks around it or none; later lines are not read.
-// Any other text is ErrMalformed, and 64 bytes are read at most. A missing file
-// is fs.ErrNotExist. A symbolic link, a directory, a FIFO or a device is
-// refused without being opened. The error is an *fs.PathError.
+// A PID is decimal digits alone on the first line, from 1 to the kernel's maximum
+// (4194304), with or without blanks around it; later lines are not read. Any other
+// text is [ErrMalformed], and at most 64 bytes are read. A missing file is
+// [fs.ErrNotExist]. A symbolic link, a directory, a FIFO or a device is refused
+// without being opened. The error is an [*fs.PathError].
 //
 // Read does not block, takes no lock, and may be called by any goroutine.
 func Read(path string) (pid int, err error) {

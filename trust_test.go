@@ -421,7 +421,7 @@ func shortHelper(path string) {
 			fmt.Println("WaitEnd says that it has ended")
 			return
 		}
-		_, _ = pidfile.WaitStart(ctx, path)
+		_, _ = pidfile.WaitRunning(ctx, path)
 		_, _ = pidfile.Finder{}.Holders(ctx, path)
 	}
 	fmt.Println("done")

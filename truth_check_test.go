@@ -75,7 +75,7 @@ func do(what, path string) any {
 	case "stop":
 		p, err := pidfile.Find(path)
 		if err == nil {
-			err = p.Stop(context.Background(), 20*time.Second)
+			_, err = p.Stop(context.Background(), 20*time.Second)
 			_ = p.Close()
 		}
 		return class(err)

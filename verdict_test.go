@@ -84,7 +84,7 @@ func hasOpen(pid int, name string) func(*facts) {
 	}
 }
 
-func names(pid int, p process) func(*facts) {
+func namesPID(pid int, p process) func(*facts) {
 	return func(f *facts) { f.view.PID, f.named = pid, p }
 }
 
@@ -167,7 +167,7 @@ func TestVerdict(t *testing.T) {
 			state: Running, who: true, proven: true, asks: factNamedHolds | factParentHolds, says: "is a child of PID 700"},
 		{name: "held by another user's process", facts: facets{held(namedPID), act},
 			state: Running, who: true, proven: true, asks: factNamedHolds, says: "PID 812 took the lock"},
-		{name: "held by ourselves", facts: facets{held(ourPID), names(ourPID, running812(func(i *proc.Info) { i.PID = ourPID }))},
+		{name: "held by ourselves", facts: facets{held(ourPID), namesPID(ourPID, running812(func(i *proc.Info) { i.PID = ourPID }))},
 			state: Running, who: true, proven: true},
 		{name: "fcntl, with its own PID", facts: facets{locked("POSIX", namedPID)},
 			state: Running, who: true, proven: true, says: "PID 812 took the lock"},
@@ -189,7 +189,7 @@ func TestVerdict(t *testing.T) {
 			state: Running, steadiness: transient, asks: factTakers, says: "the file is empty; the lock is held by PID 900 (flock)"},
 		{name: "flock(1), and a stranger's PID", facts: facets{locked("FLOCK", otherPID), hasOpen(otherPID, "PID 900 (flock)"), seesProcesses},
 			state: Running, steadiness: transient, asks: factNamedHolds | factParentHolds | factTakers, says: "PID 812 (cat) is alive; the lock is held by PID 900 (flock)"},
-		{name: "flock(1), and PID 1", facts: facets{locked("FLOCK", otherPID), names(1, process{info: proc.Info{PID: 1, State: 'S'}}), hasOpen(otherPID, "PID 900"), seesProcesses},
+		{name: "flock(1), and PID 1", facts: facets{locked("FLOCK", otherPID), namesPID(1, process{info: proc.Info{PID: 1, State: 'S'}}), hasOpen(otherPID, "PID 900"), seesProcesses},
 			state: Running, steadiness: transient, asks: factNamedHolds | factTakers, says: "PID 1 is alive; the lock is held by PID 900"},
 		{name: "killed, but a child inherited the lock", facts: facets{held(namedPID), dead, hasOpen(otherPID, "PID 900 (cat)")},
 			state: Running, asks: factTakers | factOpeners, says: "no process has PID 812; the lock is held by PID 900 (cat)"},
@@ -201,19 +201,19 @@ func TestVerdict(t *testing.T) {
 			state: Running, asks: factNamedHolds | factParentHolds | factTakers | factOpeners, says: "the lock was taken by PID 900; whether that has it still cannot be seen"},
 		{name: "held outside the namespace", facts: facets{func(f *facts) { f.view.OFDLocked = true }, dead, inNamespace},
 			state: Running, asks: factTakers | factOpeners, says: "no process that is visible from here has the lock"},
-		{name: "hidepid, locked", facts: facets{held(0), names(namedPID, running812(func(i *proc.Info) { i.Hidden = true }))},
+		{name: "hidepid, locked", facts: facets{held(0), namesPID(namedPID, running812(func(i *proc.Info) { i.Hidden = true }))},
 			state: Running, asks: factTakers | factOpeners, says: "PID 812 is alive, but hidden from us (hidepid)"},
 
 		// Not locked: programs that never lock.
 		{name: "unlocked", state: Running, who: true, says: "the file is not locked; PID 812 (cat) is alive and existed when the file was written"},
 		{name: "unlocked, stopped", facts: facets{func(f *facts) { f.named.info.State = 'T' }}, state: Running, who: true},
-		{name: "unlocked, PID 1", facts: facets{names(1, process{info: proc.Info{PID: 1, State: 'S'}})}, state: Running, who: true},
+		{name: "unlocked, PID 1", facts: facets{namesPID(1, process{info: proc.Info{PID: 1, State: 'S'}})}, state: Running, who: true},
 		{name: "unlocked, and written in the future", facts: facets{written(1000 * time.Hour)}, state: Running, who: true},
 		{name: "so soon after that the clocks cannot tell", facts: facets{written(startedAt - time.Second)},
 			state: Unknown, says: "the clocks cannot tell whether the PID was reused"},
 		{name: "unlocked, in a namespace", facts: facets{inNamespace},
 			state: Running, who: true, says: "the file is not locked, as far as can be seen from here"},
-		{name: "unlocked, its process hidden", facts: facets{names(namedPID, running812(func(i *proc.Info) { i.Hidden = true }))},
+		{name: "unlocked, its process hidden", facts: facets{namesPID(namedPID, running812(func(i *proc.Info) { i.Hidden = true }))},
 			state: Unknown, says: "hidden from us (hidepid)"},
 		{name: "unlocked, its process cannot be looked up", facts: facets{func(f *facts) { f.named.err = errors.New("too many open files") }},
 			state: Unknown, says: "PID 812 cannot be looked up: too many open files"},
@@ -227,7 +227,7 @@ func TestVerdict(t *testing.T) {
 			state: Stale, says: "the file is from before this boot: PID 812 (cat) has the PID by chance"},
 		{name: "a thread of the kernel", facts: facets{func(f *facts) { f.named.info.PPID, f.named.info.Args = 2, nil }},
 			state: Stale, says: "PID 812 is a thread of the kernel"},
-		{name: "our own PID", facts: facets{names(ourPID, running812(func(i *proc.Info) { i.PID = ourPID }))},
+		{name: "our own PID", facts: facets{namesPID(ourPID, running812(func(i *proc.Info) { i.PID = ourPID }))},
 			state: Stale, says: "PID 4711 is this process itself, which does not hold the file"},
 		{name: "empty", facts: facets{emptyText}, state: Stale, says: "the file is empty"},
 		{name: "malformed", facts: facets{malformedText}, state: Stale, says: "the first line of the file is not a PID"},
@@ -292,7 +292,7 @@ func TestVerdictAlways(t *testing.T) {
 		one(dead, emptyText, minus(running812()),
 			func(f *facts) { f.named.info.State = 'Z' }, func(f *facts) { f.named.info.Hidden = true },
 			func(f *facts) { f.named.err = fs.ErrPermission }, func(f *facts) { f.named.info.Args, f.named.info.PPID = nil, 2 },
-			names(ourPID, running812(func(i *proc.Info) { i.PID = ourPID }))),
+			namesPID(ourPID, running812(func(i *proc.Info) { i.PID = ourPID }))),
 		one(written(startedAt-time.Second), written(startedAt-time.Hour), written(-time.Hour)),
 		one(held(namedPID), locked("FLOCK", parentPID), locked("FLOCK", otherPID), locked("POSIX", namedPID), sharedLock(otherPID),
 			func(f *facts) { f.view.OFDLocked = true }),

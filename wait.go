@@ -10,14 +10,14 @@ import (
 	"github.com/go-pidfile/pidfile/internal/lock"
 )
 
-// WaitEnd blocks until the process that holds the PID file at path has ended,
-// or ctx is done, and returns its exit status where Process.Wait would. If
-// nobody has the file it returns at once, with a nil status. Where it is locked
-// but the process is not to be seen, WaitEnd blocks until the lock is free. It
-// sends nothing, so the file need not be trusted as for Find.
+// WaitEnd blocks until the process that holds the PID file at path has ended, or ctx
+// is done, and returns its exit status where [Process.Wait] would, else nil. Where the
+// file is locked but the process is not to be seen, it blocks until the lock is free.
+// It sends nothing, so the file need not be trusted as for [Find].
 //
-// The error matches ctx.Err(); or ErrUnproven, with the evidence, if it cannot
-// be told whether somebody has the file.
+// The error matches ctx.Err(); [ErrNotRunning] if there was no holder, which is told
+// at once; or [ErrUnproven], with the evidence, if it cannot be told whether there is
+// one.
 func WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
 	v, h, err := pin(ctx, path)
 	if err != nil {
@@ -28,28 +28,31 @@ func WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
 		defer p.Close()
 		return p.Wait(ctx)
 	}
+	locked := v.state == Running || v.maybeLocked() // as it seems
+	v.confirm()
 	switch {
-	case v.state == Unknown && !v.lockTells:
+	case v.state == Absent || v.state == Stale:
+		return nil, v.refuse("wait", ErrNotRunning)
+	case !locked:
 		return nil, v.refuse("wait", ErrUnproven)
-	case v.state == Running || v.maybeLocked():
-		if err := lock.WaitFree(ctx, v.path); err != nil {
-			return nil, &fs.PathError{Op: "wait", Path: v.path, Err: err}
-		}
+	}
+	if err := lock.WaitFree(ctx, v.path); err != nil {
+		return nil, &fs.PathError{Op: "wait", Path: v.path, Err: err}
 	}
 	return nil, nil
 }
 
-// glance is how often WaitStart looks where the kernel does not tell it: a lock
-// taken on a file that was there already is no event.
-const glance = time.Second
+// pollInterval is how often WaitRunning looks where the kernel does not tell it: a
+// lock taken on a file that was there already is no event.
+const pollInterval = time.Second
 
-// WaitStart blocks until somebody has the PID file at path, or ctx is done, and
-// returns what Inspect says then. The file's directory must exist. On Linux the
-// kernel tells of new files, by inotify(7), and WaitStart looks once a second
+// WaitRunning blocks until the PID file at path is [Running], or ctx is done, and
+// returns what [Inspect] says then. The file's directory must exist. On Linux the
+// kernel tells of new files, by inotify(7), and WaitRunning looks once a second
 // besides.
 //
 // The error matches ctx.Err(), or is Inspect's.
-func WaitStart(ctx context.Context, path string) (Status, error) {
+func WaitRunning(ctx context.Context, path string) (Status, error) {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
@@ -58,7 +61,7 @@ func WaitStart(ctx context.Context, path string) (Status, error) {
 	}
 	n := lock.WatchDir(filepath.Dir(path))
 	defer n.Close()
-	tick := time.NewTicker(glance)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
 		v, err := examine(path, mode{})

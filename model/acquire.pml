@@ -890,7 +890,7 @@ inline holds() {
 
 #if CHILDREN
 /*
- * File.Inherit, and the start of the child. COMMAND inherits SHARED, too, which has
+ * File.HandOff, and the start of the child. COMMAND inherits SHARED, too, which has
  * the flock, but never its parent's other description, which has the OFD lock.
  */
 inline fork() {

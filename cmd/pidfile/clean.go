@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/go-pidfile/pidfile"
 	"github.com/spf13/cobra"
@@ -97,9 +96,6 @@ func clean(s pidfile.Status, dry bool) (o outcome, done bool) {
 	}
 	if dry {
 		o.Outcome, o.Result = wouldRemove, "would be removed: "+why
-		if fi, err := os.Lstat(s.Path); s.PID == 0 && err == nil && time.Since(fi.ModTime()).Abs() < pidfile.Fresh {
-			o.Outcome, o.Result = leftAlone, "would be left alone: it was written only just now, and may get its PID yet"
-		}
 		return o, true
 	}
 	switch err := s.Clean(); {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,7 +76,7 @@ func examineDir(dir string) finding {
 	if err != nil {
 		return finding{ID: "directory", What: fmt.Sprintf("directory: %v", err), Hint: "use another directory"}
 	}
-	what := fmt.Sprintf("directory: owner UID %d, mode %v", owner(fi), fi.Mode())
+	what := fmt.Sprintf("directory: owner UID %d, mode %v", fi.Sys().(*syscall.Stat_t).Uid, fi.Mode())
 	if fi.Mode().Perm()&0o002 == 0 {
 		return finding{ID: "directory", What: what, OK: true}
 	}

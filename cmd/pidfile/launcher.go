@@ -470,7 +470,7 @@ func (l *launcher) startForeign(ctx context.Context) error {
 // moment later, which nothing tells.
 func (l *launcher) named(ctx context.Context) (pidfile.Status, error) {
 	for {
-		s, err := pidfile.WaitStart(ctx, l.path)
+		s, err := pidfile.WaitRunning(ctx, l.path)
 		if err != nil || s.Process != nil {
 			return s, err
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/go-pidfile/pidfile/internal/names"
 	"golang.org/x/sys/unix"
 )
 
@@ -88,7 +89,7 @@ func (a *account) cannotChange(dir string, links int) bool {
 	way := "/"
 	for i := 0; ; i++ {
 		fi, err := os.Lstat(way)
-		if err != nil || owner(fi) != 0 {
+		if err != nil || names.Owner(fi) != 0 {
 			return false
 		}
 		last := i == len(elements)

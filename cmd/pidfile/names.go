@@ -3,15 +3,16 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"strings"
+
+	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/names"
 )
 
-// resolve returns the path that a PIDFILE argument stands for.
+// resolve returns the path that a PIDFILE argument stands for. Of a name it is
+// pidfile.Path, but no directory is created: see createOwnDir.
 func resolve(arg string) (string, error) {
 	switch {
 	case arg == "":
@@ -22,55 +23,31 @@ func resolve(arg string) (string, error) {
 		return filepath.Abs(arg)
 	case isNumber(arg):
 		return "", &hinted{errNumber(arg), "'kill " + arg + "' signals a PID; a file of that name is ./" + arg}
-	case arg == "." || arg == "..":
-		return "", fmt.Errorf("PIDFILE %q is a directory", arg)
 	}
-	dir, err := ownDir()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(dir, arg+".pid"), nil
+	path, err := names.Path(arg, false)
+	return path, hintPrivate(err)
 }
 
-// ownDir is where names live: the system's directory for root, the user's own
-// for others.
+func hintPrivate(err error) error {
+	if errors.Is(err, names.ErrNotPrivate) {
+		return &hinted{err, "remove it, set XDG_RUNTIME_DIR, or give PIDFILE as a path"}
+	}
+	return err
+}
+
+// ownDir is where names live.
 func ownDir() (string, error) {
-	uid := os.Getuid()
-	if uid == 0 {
-		if runtime.GOOS != "linux" {
-			return "/var/run", nil
-		}
-		return "/run", nil
-	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		return dir, nil
-	}
-	dir := filepath.Join(os.TempDir(), "pidfile-"+strconv.Itoa(uid))
-	// Any user can make a directory of that name: it must be ours and private.
-	fi, err := os.Lstat(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return dir, nil // see createOwnDir
-	case err != nil:
-		return "", err
-	}
-	if !fi.IsDir() || owner(fi) != uid || fi.Mode().Perm() != 0o700 {
-		return "", &hinted{fmt.Errorf("%s is not a private directory of yours (mode 0700)", dir),
-			"remove it, set XDG_RUNTIME_DIR, or give PIDFILE as a path"}
-	}
-	return dir, nil
+	path, err := resolve("name")
+	return filepath.Dir(path), err
 }
 
 // createOwnDir creates the directory of a name's path for a start, if it is the
 // user's own that is missing.
 func createOwnDir(path string) error {
 	dir, err := ownDir()
-	if err != nil || filepath.Dir(path) != dir || os.Getuid() == 0 || filepath.Dir(dir) != filepath.Clean(os.TempDir()) {
+	if err != nil || filepath.Dir(path) != dir {
 		return nil
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	_, err = ownDir() // it may be another's that was faster
-	return err
+	_, err = pidfile.Path("name") // the directory may be another's that was faster
+	return hintPrivate(err)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-pidfile/pidfile"
 	"github.com/go-pidfile/pidfile/internal/lock"
+	"github.com/go-pidfile/pidfile/internal/proc"
 )
 
 // A runner is one "pidfile run".
@@ -71,7 +72,7 @@ func (r *runner) run(name string, command []string) (err error) {
 		}
 	}
 	lock.Publish, lock.Inherit = r.publish, r.start.inherit
-	f, err := r.acquire(pidfile.Config{Mode: r.mode, Command: command, TakeOver: r.takeOver})
+	f, err := r.acquire(pidfile.Config{Mode: r.mode, Command: command})
 	if err != nil {
 		raise(r.missed)
 		return r.refused(err)
@@ -221,12 +222,16 @@ func (r *runner) notReplaced(o outcome) error {
 }
 
 // takeOver tells that the file of a live process is about to be replaced, since
-// it is not COMMAND.
+// it is not COMMAND. pid is 0 if no file is replaced.
 func (r *runner) takeOver(pid int) {
-	if pid != r.told && !r.quiet {
-		note("taking over %s, which is stale: %s is alive, but not COMMAND, or started later", r.path, processName(pid))
-		r.told = pid
+	if pid == 0 || pid == r.told || pid == os.Getpid() || r.quiet {
+		return
 	}
+	if i, err := proc.Lookup(pid); err != nil || i.Zombie() {
+		return
+	}
+	note("taking over %s, which is stale: %s is alive, but not COMMAND, or started later", r.path, processName(pid))
+	r.told = pid
 }
 
 // waiting is the progress line of a wait.
@@ -237,6 +242,7 @@ func (r *runner) waiting(waited time.Duration) string {
 
 // publish starts COMMAND when the PID file is ours but for its text.
 func (r *runner) publish(b *lock.Pending) (int, error) {
+	r.takeOver(b.Stale)
 	if r.become {
 		if r.fd = r.start.inherited(b); r.fd < 0 {
 			return 0, fmt.Errorf("%s: on this file system a lock that another user inherits would let it write the file: --exec and --user do not go together here", r.path)

@@ -7,6 +7,4 @@ import (
 	"syscall"
 )
 
-const sigCont = syscall.Signal(0)
-
 func parseSignal(string) (syscall.Signal, error) { return 0, errors.ErrUnsupported }

@@ -15,8 +15,6 @@ import (
 // maxSignal is the largest number of a signal, Linux's SIGRTMAX.
 const maxSignal = 64
 
-const sigCont = unix.SIGCONT
-
 // Linux's real-time signals, less those that the C library keeps for itself.
 const sigRTMin, sigRTMax = 34, 64
 

@@ -76,14 +76,14 @@ Exit codes, as for init scripts (LSB); of several the highest:
 // An explained status has every process that has the file open.
 type explained struct {
 	pidfile.Status
-	Openers []pidfile.Opener `json:"openers"`
+	Openers []opener `json:"openers"`
 }
 
 func withOpeners(all []pidfile.Status) []explained {
 	more := make([]explained, len(all))
 	for i, s := range all {
-		openers, _ := pidfile.Openers(s.Path) // the evidence says what is wrong
-		more[i] = explained{s, append([]pidfile.Opener{}, openers...)}
+		openers, _ := openersOf(s.Path) // the evidence says what is wrong
+		more[i] = explained{s, append([]opener{}, openers...)}
 	}
 	return more
 }
@@ -120,7 +120,7 @@ func printStatus(s pidfile.Status, explain bool) {
 	if !explain {
 		return
 	}
-	openers, _ := pidfile.Openers(s.Path) // the evidence says what is wrong
+	openers, _ := openersOf(s.Path) // the evidence says what is wrong
 	for i, e := range s.Evidence {
 		if !named(s.EvidenceHolder(i), openers) {
 			fmt.Fprintln(&stdout, "  "+printable(e))
@@ -130,14 +130,14 @@ func printStatus(s pidfile.Status, explain bool) {
 }
 
 // named reports whether printOpeners names the process pid as one that has the lock.
-func named(pid int, openers []pidfile.Opener) bool {
-	return slices.ContainsFunc(openers, func(o pidfile.Opener) bool { return o.Holds && o.Process.PID == pid })
+func named(pid int, openers []opener) bool {
+	return slices.ContainsFunc(openers, func(o opener) bool { return o.Holds && o.Process.PID == pid })
 }
 
 // printOpeners prints every process that has the file open: a lock that is kept
 // by a stray child is found so.
-func printOpeners(s pidfile.Status, openers []pidfile.Opener) {
-	holder := slices.ContainsFunc(openers, func(o pidfile.Opener) bool { return o.Holds && o.Process.PID == s.PID })
+func printOpeners(s pidfile.Status, openers []opener) {
+	holder := slices.ContainsFunc(openers, func(o opener) bool { return o.Holds && o.Process.PID == s.PID })
 	for _, o := range openers {
 		p := o.Process
 		role := "has it open, without the lock"

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/proc"
 	"github.com/spf13/cobra"
 )
 
@@ -240,46 +242,52 @@ func leftBehind(path string, pid int) string {
 	return ""
 }
 
-// end ends p and says with which signal.
-func (s *stopper) end(p *pidfile.Process) (string, error) {
-	if s.kill && s.grace == 0 {
-		return "KILL", killNow(p)
-	}
-	// TERM first. Stop would do both, but not tell whether it had to kill.
-	if err := terminate(p, s.first.sig); err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.grace)
-	defer cancel()
-	_, err := p.Wait(ctx)
-	if err == nil || !s.kill || !errors.Is(err, context.DeadlineExceeded) {
-		return s.first.name, err
-	}
-	return "KILL", killNow(p)
-}
-
-// afterKill is how long KILL may take: one who sleeps in the kernel, on a dead
-// file system say, is not ended by it before he wakes, which may be never.
+// afterKill is how long KILL may take: a process that sleeps in the kernel, on a dead
+// file system say, is not ended by it before it wakes, which may be never.
 const afterKill = 5 * time.Second
 
-func killNow(p *pidfile.Process) error {
-	ctx, cancel := context.WithTimeout(context.Background(), afterKill)
+// end ends p and says with which signal; "" if none may be sent to it.
+func (s *stopper) end(p *pidfile.Process) (string, error) {
+	grace, limit := s.grace, max(s.grace, s.grace+afterKill) // the sum may overflow
+	if !s.kill {
+		// A signal is sent even if there is no time to wait for what comes of it.
+		grace, limit = math.MaxInt64, max(s.grace, 10*time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	return p.Stop(ctx, 0)
-}
-
-// terminate sends the first signal, and CONT since a stopped process would not see it. One
-// that has ended meanwhile is fine.
-func terminate(p *pidfile.Process, first syscall.Signal) error {
-	for _, sig := range []syscall.Signal{first, sigCont} {
-		if err := p.Signal(sig); err != nil {
-			if errors.Is(err, pidfile.ErrNotRunning) {
-				return nil
-			}
-			return err
+	stop := p.Stop
+	if s.first != sigTerm {
+		stop = func(ctx context.Context, grace time.Duration) (bool, error) {
+			return stopWith(ctx, p, s.first.sig, grace)
 		}
 	}
-	return nil
+	killed, err := stop(ctx, grace)
+	switch {
+	case killed:
+		return "KILL", err
+	case errors.Is(err, fs.ErrPermission):
+		return "", err
+	}
+	return s.first.name, err
+}
+
+// stopWith is p.Stop with another signal than TERM.
+func stopWith(ctx context.Context, p *pidfile.Process, first syscall.Signal, grace time.Duration) (killed bool, err error) {
+	if grace > 0 {
+		for _, sig := range []syscall.Signal{first, proc.Cont} { // a stopped process would not see it
+			if err := p.Signal(sig); errors.Is(err, pidfile.ErrNotRunning) {
+				return false, nil
+			} else if err != nil {
+				return false, err
+			}
+		}
+		soft, cancel := context.WithTimeout(ctx, grace)
+		defer cancel()
+		if _, err := p.Wait(soft); err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return false, err
+		}
+	}
+	return p.Stop(ctx, 0)
 }
 
 func (s *stopper) waitFor(path string, pid int) {

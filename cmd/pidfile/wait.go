@@ -97,11 +97,13 @@ func waitEnd(ctx context.Context, path string, exitCode bool) outcome {
 	before, _ := pidfile.Inspect(path) // WaitEnd says what is wrong
 	o := outcome{Path: path, PID: before.PID}
 	if before.State == pidfile.Absent || before.State == pidfile.Stale {
-		o.PID, o.Outcome, o.Result = 0, notRunning, "not running"
+		o.PID, o.Outcome, o.Result = 0, notRunning, "not running" // even if there is no time to wait
 		return o
 	}
 	status, err := pidfile.WaitEnd(ctx, path)
 	switch {
+	case errors.Is(err, pidfile.ErrNotRunning):
+		o.PID, o.Outcome, o.Result = 0, notRunning, "not running"
 	case errors.Is(err, context.DeadlineExceeded):
 		o.Outcome, o.Result, o.code = timedOut, "still running", exitTimeout
 	case err != nil:
@@ -129,7 +131,7 @@ func waitEnd(ctx context.Context, path string, exitCode bool) outcome {
 
 // waitRunning waits until a process holds path.
 func waitRunning(ctx context.Context, path string) outcome {
-	s, err := pidfile.WaitStart(ctx, path)
+	s, err := pidfile.WaitRunning(ctx, path)
 	o := outcome{Path: path, PID: s.PID}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/go-pidfile/pidfile/internal/names"
 )
 
 // warnForeign tells root when it starts what its own stop will refuse to signal.
@@ -30,8 +32,8 @@ func untrusted(dir string, uid int) string {
 	fi, err := os.Stat(dir)
 	switch {
 	case err != nil: // the start fails, and says why
-	case owner(fi) != 0 && owner(fi) != uid:
-		return fmt.Sprintf("belongs to UID %d", owner(fi))
+	case names.Owner(fi) != 0 && names.Owner(fi) != uid:
+		return fmt.Sprintf("belongs to UID %d", names.Owner(fi))
 	case fi.Mode().Perm()&0o002 != 0 && fi.Mode()&os.ModeSticky == 0:
 		return "may be changed by everybody"
 	}

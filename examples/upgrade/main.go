@@ -129,7 +129,9 @@ func upgrade(f *pidfile.File, listener net.Listener) error {
 	next.Stdout, next.Stderr = os.Stdout, os.Stderr
 	next.ExtraFiles = []*os.File{socket} // descriptor 3
 	next.Env = append(os.Environ(), socketEnv+"=3")
-	f.Inherit(next)
+	if err := f.HandOff(next); err != nil {
+		return err
+	}
 	if err := next.Start(); err != nil {
 		return err
 	}
@@ -141,11 +143,14 @@ func upgrade(f *pidfile.File, listener net.Listener) error {
 		case <-f.Lost():
 		case err, over = <-ended:
 		}
+		restored := f.Restore() // a file that was merely removed
 		switch {
-		case errors.Is(f.Restore(), pidfile.ErrLost):
+		case errors.Is(restored, pidfile.ErrHandedOff):
 			return nil // it has the file, or had it and has been told to end
 		case over:
 			return fmt.Errorf("the new process has ended: %v", err)
+		case restored != nil:
+			return restored
 		}
 	}
 }

@@ -135,7 +135,8 @@ func (s *running) stop() {
 	defer p.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	s.must(p.Stop(ctx, 30*time.Second))
+	_, err = p.Stop(ctx, 30*time.Second)
+	s.must(err)
 }
 
 // A load is clients that ask without a pause.

@@ -73,6 +73,7 @@ func again(r refusal, err error) bool { return err == errAgain || err == nil && 
 // attempt goes once through the protocol.
 func (h *Hold) attempt(o *Options) (refusal, error) {
 	h.file.unpin() // the path may lead elsewhere by now
+	h.stale = 0
 	fd, err := h.open(o)
 	if err == unix.ENOENT {
 		return refusal{}, h.createNew(o)
@@ -235,6 +236,7 @@ func (h *Hold) settle(fd int, o *Options) (refusal, error) {
 	if why := h.notPIDFile(fd, mine, pid); why != "" {
 		return refusal{}, h.pathError("open", &NotPIDFileError{why})
 	}
+	h.stale = pid
 	err = h.replace(fd, mine, o)
 	if err == errOFDLocked {
 		return refusal{Refusal: Refusal{Held: true, PID: pid, Locked: true}}, nil
@@ -531,6 +533,7 @@ func (h *Hold) write(p Pending, o *Options) (err error) {
 		h.setText(pid)
 		return p.finish(h.text[:h.n])
 	}
+	p.Stale = h.stale
 	pid, err = o.Publish(&p)
 	h.setText(pid)
 	return err

@@ -175,6 +175,16 @@ func (h *Hold) adopted() (state, error) {
 	return state(s[0]), changed
 }
 
+// HandedOff reports whether a file of which Check says ErrChanged is a child's now.
+func (h *Hold) HandedOff() bool {
+	if h.handoff == nil || h.handoff.take() != nil {
+		return false
+	}
+	defer h.handoff.drop()
+	s, err := h.adopted()
+	return err == ErrChanged && s != unclaimed
+}
+
 // part is what Release does first for a file that was handed down: it takes the
 // hand-off lock, which handoff.close gives back. done: there is nothing left to release.
 func (h *Hold) part() (done bool, err error) {

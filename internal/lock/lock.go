@@ -102,6 +102,7 @@ type Pending struct {
 	LockFD   int   // has the lock; to be inherited
 	ReadOnly bool  // LockFD cannot write
 	OldSize  int64 // of the text that is there
+	Stale    int   // the PID that the stale file names which it replaces, else 0
 
 	file   file
 	link   bool // FD has no name yet
@@ -131,6 +132,7 @@ type Hold struct {
 	text     [24]byte
 	n        int
 	mode     uint32
+	stale    int      // the PID in the stale file that is being replaced
 	created  bool     // the file was ours from birth: nobody else ever wrote it
 	retained []int    // locks on earlier inodes of the path, given back with ours
 	handoff  *handoff // what children were given; nil if nothing

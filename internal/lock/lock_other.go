@@ -24,6 +24,7 @@ func (h *Hold) Acquire(*Options) (Refusal, error) {
 
 func (h *Hold) Wait(context.Context, *Options) error { return h.unsupported("acquire") }
 func (h *Hold) Check() error                         { return h.unsupported("check") }
+func (h *Hold) HandedOff() bool                      { return false }
 func (h *Hold) Record(int) error                     { return h.unsupported("record") }
 func (h *Hold) Renew() error                         { return h.unsupported("restore") }
 func (h *Hold) Release() error                       { return h.unsupported("release") }

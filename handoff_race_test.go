@@ -103,7 +103,7 @@ func givenCommand(path string, adopts bool) *exec.Cmd {
 	return cmd
 }
 
-func TestInheritBesideAll(t *testing.T) {
+func TestHandOffBesideAll(t *testing.T) {
 	rounds := 800
 	if os.Getenv("PIDFILE_LONG") != "" {
 		rounds = 20_000
@@ -202,11 +202,14 @@ func TestInheritBesideAll(t *testing.T) {
 				}
 				var out bytes.Buffer
 				cmd.Stdout, cmd.Stderr = &out, &out
-				file.Load().Inherit(cmd)
-				if errors.Is(cmd.Err, fs.ErrClosed) {
+				err := file.Load().HandOff(cmd)
+				if errors.Is(err, fs.ErrClosed) {
 					return
 				}
-				if err := cmd.Run(); err != nil {
+				if err == nil {
+					err = cmd.Run()
+				}
+				if err != nil {
 					t.Errorf("%v: %s", err, &out)
 				}
 				started.Add(1)
@@ -231,7 +234,7 @@ func TestInheritBesideAll(t *testing.T) {
 	}
 }
 
-// A command can be started whatever was done to the File after Inherit.
+// A command can be started whatever was done to the File after HandOff.
 func TestStartAfterTheFileIsGone(t *testing.T) {
 	for name, change := range map[string]func(f *pidfile.File) error{
 		"nothing": func(f *pidfile.File) error { return nil },
@@ -245,15 +248,14 @@ func TestStartAfterTheFileIsGone(t *testing.T) {
 		"Release": func(f *pidfile.File) error { return f.Release() },
 		"another command's files closed": func(f *pidfile.File) error {
 			var other exec.Cmd
-			f.Inherit(&other)
-			return errors.Join(other.Err, other.ExtraFiles[0].Close(), other.ExtraFiles[1].Close())
+			return errors.Join(f.HandOff(&other), other.ExtraFiles[0].Close(), other.ExtraFiles[1].Close())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := tempPath(t)
 			f := acquire(t, path)
 			cmd := givenCommand(path, true)
-			f.Inherit(cmd)
+			must(t, f.HandOff(cmd))
 			must(t, change(f))
 			out, err := cmd.Output()
 			must(t, err)
@@ -273,14 +275,14 @@ func TestStartAfterTheFileIsGone(t *testing.T) {
 }
 
 // A daemon that tries its upgrade again and again does not run out of descriptors.
-func TestInheritIsCollected(t *testing.T) {
+func TestHandOffIsCollected(t *testing.T) {
 	collectFiles() // of other tests
 	f := acquire(t, tempPath(t))
 	before := descriptors(t)
 	most := 0
 	for round := range 500 {
 		cmd := exec.Command("true")
-		f.Inherit(cmd)
+		must(t, f.HandOff(cmd))
 		must(t, cmd.Run())
 		most = max(most, descriptors(t))
 		if round%10 == 9 {

@@ -1,13 +1,14 @@
 //go:build unix
 
-package main
+package names
 
 import (
 	"io/fs"
 	"syscall"
 )
 
-func owner(fi fs.FileInfo) int {
+// Owner returns the UID of a file, -1 if it is not known.
+func Owner(fi fs.FileInfo) int {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		return int(st.Uid)
 	}

@@ -36,7 +36,7 @@ func init() {
 }
 
 // A program starts its new version and hands it the PID file.
-func ExampleFile_Inherit() {
+func ExampleFile_HandOff() {
 	run := tempRun()
 	defer os.RemoveAll(run)
 	f, err := pidfile.Acquire(filepath.Join(run, "server.pid"))
@@ -47,13 +47,15 @@ func ExampleFile_Inherit() {
 	next := exec.Command(os.Args[0])
 	next.Env = append(os.Environ(), "EXAMPLE_SERVE="+f.Path())
 	next.Stdout = os.Stdout
-	f.Inherit(next)
+	if err := f.HandOff(next); err != nil {
+		log.Fatal(err)
+	}
 	if err := next.Start(); err != nil {
 		log.Fatal(err)
 	}
 
 	<-f.Lost()
-	if errors.Is(f.Restore(), pidfile.ErrLost) {
+	if errors.Is(f.Err(), pidfile.ErrHandedOff) {
 		fmt.Println("handed over")
 	}
 	fmt.Println("release:", f.Release()) // leaves the file to the new one

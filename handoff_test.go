@@ -85,7 +85,7 @@ func startHeir(t *testing.T, f *pidfile.File, more ...*pidfile.File) *helper {
 	t.Helper()
 	return start(t, "heir", f.Path(), func(cmd *exec.Cmd) {
 		for _, f := range append([]*pidfile.File{f}, more...) {
-			f.Inherit(cmd)
+			must(t, f.HandOff(cmd))
 		}
 	}).says("ready")
 }
@@ -148,6 +148,9 @@ func TestHandOver(t *testing.T) {
 	}
 	isLost(t, "SetPID", f.SetPID(1))
 	isLost(t, "Restore", f.Restore())
+	if err := f.Err(); !errors.Is(err, pidfile.ErrHandedOff) {
+		t.Errorf("Err: %v, want ErrHandedOff", err)
+	}
 	must(t, f.Release())
 	names(t, path, heir.pid())
 	heir.answers("env", `""`)
@@ -194,8 +197,10 @@ func parentOfHeirHelper(path string) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), helperEnv+"=heir")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	f.Inherit(cmd)
-	if err := cmd.Run(); err != nil {
+	if err = f.HandOff(cmd); err == nil {
+		err = cmd.Run()
+	}
+	if err != nil {
 		fmt.Println(err)
 	}
 }
@@ -224,7 +229,7 @@ func TestHeirIsKilled(t *testing.T) {
 }
 
 // An heir that ends without adopting changes nothing, and there can be others.
-func TestInheritAgain(t *testing.T) {
+func TestHandOffAgain(t *testing.T) {
 	path := tempPath(t)
 	f := acquire(t, path)
 	for range 3 {
@@ -320,7 +325,7 @@ func TestAdoptWhatWasTaken(t *testing.T) {
 
 // What replaces the file makes worthless what was handed down before, and only
 // that.
-func TestSetPIDAndRestoreAfterInherit(t *testing.T) {
+func TestSetPIDAndRestoreAfterHandOff(t *testing.T) {
 	path := tempPath(t)
 	f := acquire(t, path)
 	early := startHeir(t, f)
@@ -341,7 +346,7 @@ func TestSetPIDAndRestoreAfterInherit(t *testing.T) {
 }
 
 func TestLostTellsOfAdoption(t *testing.T) {
-	for name, early := range map[string]bool{"Lost, then Inherit": true, "Inherit, then Lost": false} {
+	for name, early := range map[string]bool{"Lost, then HandOff": true, "HandOff, then Lost": false} {
 		t.Run(name, func(t *testing.T) {
 			best := time.Hour
 			for try := 0; try < 3 && best > time.Second; try++ {
@@ -374,6 +379,9 @@ func TestRestoreAfterTheHeirsRelease(t *testing.T) {
 	heir.answers("adopt", "ok")
 	heir.answers("release", "ok")
 	isLost(t, "Restore", f.Restore())
+	if err := f.Err(); !errors.Is(err, pidfile.ErrHandedOff) {
+		t.Errorf("Err: %v, want ErrHandedOff", err)
+	}
 	must(t, f.Release())
 	absent(t, path)
 }
@@ -410,32 +418,26 @@ func TestAdoptByAnotherName(t *testing.T) {
 	absent(t, path)
 }
 
-func TestInheritAfterRelease(t *testing.T) {
+func TestHandOffAfterRelease(t *testing.T) {
 	f := acquire(t, tempPath(t))
 	must(t, f.Release())
 	cmd := exec.Command("true")
-	f.Inherit(cmd)
 	var e *fs.PathError
-	if err := cmd.Start(); !errors.Is(err, fs.ErrClosed) || !errors.As(err, &e) || e.Path != f.Path() {
-		t.Errorf("Start: %v", err)
+	if err := f.HandOff(cmd); !errors.Is(err, fs.ErrClosed) || !errors.As(err, &e) || e.Path != f.Path() {
+		t.Errorf("HandOff: %v", err)
 	}
 	if cmd.ExtraFiles != nil || cmd.Env != nil {
 		t.Errorf("it has %v, %v", cmd.ExtraFiles, cmd.Env)
 	}
-	unknown := exec.Command("no-such-command")
-	f.Inherit(unknown)
-	if !errors.Is(unknown.Start(), exec.ErrNotFound) {
-		t.Errorf("another error was replaced: %v", unknown.Err)
-	}
 }
 
-// Inherit leaves alone what the command has already.
-func TestInheritAppends(t *testing.T) {
+// HandOff leaves alone what the command has already.
+func TestHandOffAppends(t *testing.T) {
 	f := acquire(t, tempPath(t))
 	defer f.Release()
 	t.Setenv(inheritedEnv, "7:8") // from our own parent: not the command's
 	fresh := exec.Command("true")
-	f.Inherit(fresh)
+	must(t, f.HandOff(fresh))
 	if !slices.Contains(fresh.Env, inheritedEnv+"=3:4") || !slices.Contains(fresh.Env, "PATH="+os.Getenv("PATH")) {
 		t.Errorf("%q", fresh.Env)
 	}
@@ -444,7 +446,7 @@ func TestInheritAppends(t *testing.T) {
 		cmd.ExtraFiles = append(make([]*os.File, 0, 10), os.Stdin, os.Stdout)
 		mine := cmd.ExtraFiles[:4]
 		cmd.Env = []string{"A=1", inheritedEnv + "=" + old, "B=2"}
-		f.Inherit(cmd)
+		must(t, f.HandOff(cmd))
 		want := "5:6"
 		if old == "3:4" {
 			want = "3:4 5:6"
@@ -462,8 +464,7 @@ func TestInheritAppends(t *testing.T) {
 func handDown(t *testing.T, f *pidfile.File) {
 	t.Helper()
 	var cmd exec.Cmd
-	f.Inherit(&cmd)
-	must(t, cmd.Err)
+	must(t, f.HandOff(&cmd))
 	var fds []string
 	for _, file := range cmd.ExtraFiles {
 		fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 3)
@@ -606,20 +607,19 @@ func TestAdoptNotInherited(t *testing.T) {
 	absent(t, path)
 }
 
-func TestInheritLeaks(t *testing.T) {
+func TestHandOffLeaks(t *testing.T) {
 	path := tempPath(t)
-	t.Run("inherit", func(t *testing.T) {
+	t.Run("hand off", func(t *testing.T) {
 		collectedLeakless(t, func() {
 			for range 500 {
 				f := acquire(t, path)
 				for range 3 {
 					var cmd exec.Cmd
-					f.Inherit(&cmd)
-					must(t, cmd.Err)
+					must(t, f.HandOff(&cmd))
 				}
 				must(t, f.SetPID(1))
 				var cmd exec.Cmd
-				f.Inherit(&cmd)
+				must(t, f.HandOff(&cmd))
 				must(t, f.Release())
 			}
 		})
@@ -651,7 +651,7 @@ func TestInheritLeaks(t *testing.T) {
 }
 
 // The methods may be called by several goroutines, and so may Adopt.
-func TestInheritAtOnce(t *testing.T) {
+func TestHandOffAtOnce(t *testing.T) {
 	path := tempPath(t)
 	for range 200 {
 		f := acquire(t, path)
@@ -671,9 +671,8 @@ func TestInheritAtOnce(t *testing.T) {
 			})
 			wg.Go(func() {
 				var cmd exec.Cmd
-				f.Inherit(&cmd)
-				if cmd.Err != nil {
-					t.Error(cmd.Err)
+				if err := f.HandOff(&cmd); err != nil {
+					t.Error(err)
 				}
 			})
 		}
@@ -780,7 +779,9 @@ func nextGeneration(f *pidfile.File, left int, naive bool) error {
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", generationsEnv, left))
 	cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr
 	if !naive {
-		f.Inherit(cmd)
+		if err := f.HandOff(cmd); err != nil {
+			return err
+		}
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -1134,7 +1135,9 @@ func mortalParentHelper(path string) {
 	cmd.Env = append(os.Environ(), helperEnv+"=mortal child", mortalWithin+"="+within)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
-	f.Inherit(cmd)
+	if err == nil {
+		err = f.HandOff(cmd)
+	}
 	doom(log, id)
 	if err == nil {
 		err = cmd.Start()
@@ -1337,4 +1340,30 @@ func mortalHolds(t *testing.T, log []entry) (holds []hold, count map[string]int)
 		holds = append(holds, hold{id, parent["enter"], end})
 	}
 	return holds, count
+}
+
+// Err tells what became of the file, and changes nothing.
+func TestErr(t *testing.T) {
+	is := func(f *pidfile.File, want error, handedOff bool) {
+		t.Helper()
+		if err := f.Err(); !errors.Is(err, want) || errors.Is(err, pidfile.ErrHandedOff) != handedOff {
+			t.Errorf("Err: %v, want %v", err, want)
+		}
+	}
+	f := acquire(t, tempPath(t))
+	is(f, nil, false)
+	heir := startHeir(t, f)
+	is(f, nil, false)
+	must(t, os.Remove(f.Path()))
+	is(f, pidfile.ErrLost, false)
+	absent(t, f.Path()) // asking did not put it back
+	must(t, f.Restore())
+	is(f, nil, false)
+	heir.answers("adopt", "lost") // what it was given is gone
+	is(f, nil, false)
+	heir = startHeir(t, f)
+	heir.answers("adopt", "ok")
+	is(f, pidfile.ErrLost, true)
+	must(t, f.Release())
+	is(f, fs.ErrClosed, false)
 }

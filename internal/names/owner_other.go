@@ -1,0 +1,11 @@
+//go:build !unix
+
+package names
+
+import (
+	"io/fs"
+	"os"
+)
+
+// Owner is ours: these systems have no UIDs.
+func Owner(fs.FileInfo) int { return os.Getuid() }

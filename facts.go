@@ -52,7 +52,6 @@ func (p *process) gone() bool { return p.err == proc.ErrGone || p.err == nil && 
 type holding struct {
 	holds bool // it has it open with an exclusive lock
 	seen  bool // that could be seen
-	says  bool // it was started with the path in PIDFILE_HELD
 }
 
 // An opener is a process that has the file open, or took a lock on it.
@@ -226,7 +225,6 @@ func (f *facts) gatherMore(need factSet) {
 	switch need {
 	case factNamedHolds:
 		f.namedHolds = holdingOf(f.named.info.PID, f.view.ID)
-		f.namedHolds.says = f.namedHolds.holds && proc.HasEnv(f.named.info.PID, heldEnv+"="+f.path)
 	case factParentHolds:
 		f.parentHolds = holdingOf(f.named.info.PPID, f.view.ID)
 	case factOpeners:

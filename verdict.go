@@ -267,15 +267,12 @@ func (d *decision) prove() string {
 	if !d.f.mode.act && took(i.PID) && clock.Preceded(i.Start, d.view.Written) {
 		return fmt.Sprintf("PID %d took the lock", i.PID)
 	}
-	existed := clock.Judge(i.Start, d.view.Written) == proc.Existed
 	switch named := d.f.namedHolds; {
 	case !d.has(factNamedHolds):
 		return ""
-	// A lock can be passed on, by unix(7), to a process that has the PID of one
-	// that has ended: it must have been there when the file was written.
-	case named.holds && (existed || named.says || took(i.PID)):
+	case named.holds:
 		return fmt.Sprintf("PID %d has the file open with the lock", i.PID)
-	case !existed:
+	case clock.Judge(i.Start, d.view.Written) != proc.Existed:
 		return "" // whichever process took the lock or was started under it, not this one
 	case !named.seen && took(i.PID):
 		return fmt.Sprintf("PID %d took the lock", i.PID)

@@ -153,8 +153,8 @@ func TestRivalReplace(t *testing.T) {
 		go func() { _ = w.Wait() }()
 	}
 	call(t, "stop", path).is(t, 0, "stopped")
-	floor := time.Since(began)
-	for range rounds(20, 2) {
+	floor, fastest := time.Since(began), patience
+	for range rounds(20, 4) {
 		path := filepath.Join(t.TempDir(), "a.pid")
 		ended := make(chan string, rivals)
 		began := time.Now()
@@ -177,14 +177,15 @@ func TestRivalReplace(t *testing.T) {
 		}
 		took := time.Since(began)
 		t.Logf("%d rivals took %v, and one after the other %v", rivals, took, floor)
-		if took > 3*floor+time.Second {
-			t.Error("some have slept")
-		}
+		fastest = min(fastest, took) // a busy machine is none of their sleep
 		call(t, "stop", path).is(t, 0, "stopped")
 		if how := <-ended; how != "exit code 143: " {
 			t.Error(how)
 		}
 		noFile(t, path)
+	}
+	if fastest > 3*floor+time.Second {
+		t.Errorf("some have slept: %v at least, and one after the other %v", fastest, floor)
 	}
 	killOrphans()
 }

@@ -102,15 +102,13 @@ func waitEnd(ctx context.Context, path string, exitCode bool) outcome {
 	}
 	status, err := pidfile.WaitEnd(ctx, path)
 	switch {
-	case errors.Is(err, pidfile.ErrNotRunning):
-		o.PID, o.Outcome, o.Result = 0, notRunning, "not running"
+	case errors.Is(err, pidfile.ErrNotRunning) && before.State != pidfile.Running:
+		o.PID, o.Outcome, o.Result = 0, notRunning, "not running" // which could not be seen before
 	case errors.Is(err, context.DeadlineExceeded):
 		o.Outcome, o.Result, o.code = timedOut, "still running", exitTimeout
-	case err != nil:
+	case err != nil && !errors.Is(err, pidfile.ErrNotRunning):
 		return refusal(path, err)
-	case status == nil && before.State == pidfile.Unknown:
-		o.PID, o.Outcome, o.Result = 0, notRunning, "not running" // which could not be seen before
-	case status == nil:
+	case status == nil: // also if it has ended since we looked
 		o.Outcome, o.Result = hasEnded, fmt.Sprintf("PID %d has ended", o.PID)
 		if exitCode {
 			o.Error = fmt.Sprintf("%s: PID %d has ended, but the kernel does not tell how", path, o.PID)

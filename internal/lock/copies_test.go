@@ -216,7 +216,9 @@ exit 1`
 			err := h.Release()
 			for range 10 { // for whom there may be a number free
 				f, e := os.Open(os.DevNull)
-				defer f.Close()
+				if e == nil {
+					defer f.Close()
+				}
 				err = errors.Join(err, e)
 			}
 			released <- err

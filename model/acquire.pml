@@ -233,9 +233,6 @@ inline forget(i) {		/* its last name or descriptor may have gone */
 	if
 	:: i != 0 && !used(i) ->
 		lock[i] = 0; text[i] = NOTEXT; stale[i] = 0;
-#ifdef FCNTL
-		ofd[i] = 0; reads[i] = 0;
-#endif
 #ifdef FOREIGN
 		foreign[i] = 0;
 #endif
@@ -268,7 +265,6 @@ inline close_fd(f) {		/* the last close of a description ends its locks */
 #endif
 #ifdef FCNTL
 	if :: ofd[f] == me -> ofd[f] = 0 :: else fi;
-	if :: reading && f == fd -> reading = 0; reads[f]-- :: else fi;
 #endif
 	forget(f); f = 0
 }
@@ -773,8 +769,11 @@ inline block() {
 #ifdef FCNTL
 inline waitOFD() {
 	STEP(ofd[fd] == 0 -> reading = 1; reads[fd]++);
-	STEP(reading = 0; reads[fd]--)
+	STEP(end_read())
 }
+inline end_read() { if :: reading -> reading = 0; reads[fd]-- :: else fi }
+#else
+inline end_read() { skip }
 #endif
 
 /* ---- handover_unix.go ---- */
@@ -914,7 +913,7 @@ inline fork() {
 /* What the kernel does for a process that was killed, in any order. */
 inline cleanup() {
 	do
-	:: atomic { fd != 0 -> close_fd(fd) }
+	:: atomic { fd != 0 -> end_read(); close_fd(fd) }
 	:: atomic { hold != 0 -> close_fd(hold) }
 	:: atomic { next != 0 -> close_fd(next) }
 	:: atomic { old0 != 0 -> close_fd(old0) }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/go-pidfile/pidfile"
 	"github.com/spf13/cobra"
@@ -96,6 +97,9 @@ func clean(s pidfile.Status, dry bool) (o outcome, done bool) {
 	}
 	if dry {
 		o.Outcome, o.Result = wouldRemove, "would be removed: "+why
+		if fi, err := os.Lstat(s.Path); s.PID == 0 && err == nil && time.Since(fi.ModTime()).Abs() < fresh {
+			o.Outcome, o.Result = leftAlone, "would be left alone: it was written only just now, and may get its PID yet"
+		}
 		return o, true
 	}
 	switch err := s.Clean(); {
@@ -110,3 +114,7 @@ func clean(s pidfile.Status, dry bool) (o outcome, done bool) {
 	}
 	return o, true
 }
+
+// fresh is how recently a file without a PID may have been written and not be
+// removed by pidfile.Clean.
+const fresh = 10 * time.Second

@@ -19,6 +19,7 @@ import (
 //
 // A block that cannot be run has the line "<!-- not run: REASON -->" before it.
 func TestConsoleBlocks(t *testing.T) {
+	testproc.Root(t) // whose name they show
 	testproc.Tool(t, "bash")
 	testproc.Tool(t, "perl")
 	block := regexp.MustCompile("(?ms)^(<!-- not run: [^\n]+ -->\n)?```console\n(.*?)^```$")

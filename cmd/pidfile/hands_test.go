@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -142,9 +143,7 @@ func openDirectory(t *testing.T) string {
 
 func needRootHere(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED: needs root")
-	}
+	testproc.Root(t)
 }
 
 // TestHeirIsSeen: whoever has merely inherited the lock, and cannot write, keeps

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -134,6 +135,7 @@ func TestTypeForRoot(t *testing.T) {
 	// Who leads the terminal's session himself has no shell behind him: as in a
 	// container, the terminal is COMMAND's.
 	t.Run("leader", func(t *testing.T) {
+		testproc.Root(t)
 		for _, flag := range []string{"--tree", "--exec"} {
 			p := newPseudoTerminal(t)
 			w := p.run(t, exec.Command(binary, "run", flag, "--user", "65533:65533", filepath.Join(t.TempDir(), "a.pid"), "sh", "-c", ": </dev/tty && echo has it"))

@@ -36,6 +36,10 @@ func TestMain(m *testing.M) {
 		runHelper(mode, os.Getenv(helperPath))
 		return
 	}
+	if os.Getuid() == 0 {
+		// So that as can run it, whatever go test's umask was; if it cannot be, that tells.
+		_ = os.Chmod("/proc/self/exe", 0o755)
+	}
 	os.Exit(testproc.Main(m))
 }
 

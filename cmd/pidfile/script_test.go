@@ -39,12 +39,13 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) int {
+	unix.Umask(0o022) // other users run it as well
 	dir, err := os.MkdirTemp("", "pidfile-cmd-")
 	if err != nil {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // other users run it as well
+	if err := os.Chmod(dir, 0o755); err != nil {
 		panic(err)
 	}
 	binary = filepath.Join(dir, "pidfile")

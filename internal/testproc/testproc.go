@@ -15,7 +15,7 @@ import (
 )
 
 // Main is m.Run for the TestMain of a package. The children of its tests have no
-// signal ignored and speak English, however "go test" itself was started. At its
+// signal ignored, umask 022, and speak English, however "go test" itself was started. At its
 // end it prints one line if tests were skipped:
 //
 //	example.com/module/package: 12 skipped: needs root 9, strace 3
@@ -24,7 +24,7 @@ import (
 // with -v. So the line is also appended to the file that the environment variable
 // PIDFILE_TEST_SKIPPED names, if any.
 func Main(m *testing.M) (code int) {
-	catchIgnored()
+	setMachine()
 	_ = os.Setenv("LC_ALL", "C") // neither empty nor with a NUL
 	code = m.Run()
 	line := skips.String()

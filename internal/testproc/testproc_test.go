@@ -20,7 +20,7 @@ func TestInner(t *testing.T) {
 	if os.Getenv(innerEnv) == "" {
 		return
 	}
-	out, err := exec.Command("sh", "-c", `grep SigIgn /proc/self/status; echo "LC_ALL=$LC_ALL"`).Output()
+	out, err := exec.Command("sh", "-c", `grep SigIgn /proc/self/status; echo "LC_ALL=$LC_ALL"; umask`).Output()
 	fmt.Printf("%s%v\n", out, err)
 	for range 2 {
 		t.Run("root", func(t *testing.T) { Skip(t, "root") })
@@ -37,7 +37,7 @@ func inner(t *testing.T, env ...string) (out string, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command("sh", "-c", `trap "" HUP INT QUIT TSTP; exec "$0" -test.run='^TestInner$' -test.v`, self)
+	c := exec.Command("sh", "-c", `trap "" HUP INT QUIT TSTP; umask 077; exec "$0" -test.run='^TestInner$' -test.v`, self)
 	c.Env = append(os.Environ(), append(env, innerEnv+"=1", "LC_ALL=de_DE.UTF-8")...)
 	text, err := c.CombinedOutput()
 	return string(text), err
@@ -51,7 +51,7 @@ func TestMachine(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 	for _, want := range []string{
-		"SigIgn:\t0000000000000000\nLC_ALL=C\n<nil>\n",
+		"SigIgn:\t0000000000000000\nLC_ALL=C\n0022\n<nil>\n",
 		"SKIPPED: needs root\n", "SKIPPED: needs no-such-tool: ", "SKIPPED IN PART: needs no-such-tool: ",
 		"SKIPPED: needs FAT: no mkfs\n", "\n" + line,
 	} {

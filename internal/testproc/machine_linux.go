@@ -8,6 +8,12 @@ import (
 	"syscall"
 )
 
+// setMachine has the children of this process find what is usual.
+func setMachine() {
+	catchIgnored()
+	syscall.Umask(0o022)
+}
+
 // catchIgnored has the runtime catch the signals that this process was started to
 // ignore, by nohup(1) or from a script's "&": a child inherits what is ignored, but
 // what is caught is at its default again after execve(2). For this process itself

@@ -294,11 +294,20 @@ func (v *verdict) refuseReason(program string) error {
 	case !v.proven && v.gaps.Any(proc.GapHidden|proc.GapChanges) && !lock.Free(v.path):
 		v.addEvidence("a process that is not visible from here has it locked")
 		return ErrUnproven
-	case v.info.PID == 1 && !v.proven:
-		v.addEvidence("PID 1 is not believed without the lock")
+	case v.doubtsInit():
 		return ErrUnproven
 	}
 	return v.trust(v.distrust(program))
+}
+
+// doubtsInit reports whether the holder is said to be PID 1 without the proof of the
+// lock, and says so: too many broken files say 1, or were written in a container.
+func (v *verdict) doubtsInit() bool {
+	doubt := v.info.PID == 1 && !v.proven
+	if doubt {
+		v.addEvidence("PID 1 is not believed without the lock")
+	}
+	return doubt
 }
 
 // trust returns the error that a doubt amounts to, and says it.

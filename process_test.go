@@ -377,6 +377,13 @@ func TestWaitEnd(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+	t.Run("left over from a container", func(t *testing.T) {
+		path := tempPath(t)
+		write(t, path, "1\n")
+		if _, err := pidfile.WaitEnd(t.Context(), path); !errors.Is(err, pidfile.ErrUnproven) {
+			t.Errorf("error %v", err)
+		}
+	})
 	for _, c := range []struct {
 		name  string
 		start func(t *testing.T, path string) *helper
@@ -395,15 +402,15 @@ func TestWaitEnd(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			path := tempPath(t)
 			h := c.start(t, path)
+			done := make(chan error, 1)
+			go func() { _, err := pidfile.WaitEnd(t.Context(), path); done <- err }()
+			if c.waits != nil {
+				c.waits(t, path)
+			}
 			short, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 			defer cancel()
 			if _, err := pidfile.WaitEnd(short, path); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("error %v", err)
-			}
-			done := make(chan error)
-			go func() { _, err := pidfile.WaitEnd(t.Context(), path); done <- err }()
-			if c.waits != nil {
-				c.waits(t, path)
 			}
 			select {
 			case err := <-done:

@@ -17,7 +17,7 @@ import (
 //
 // The error matches ctx.Err(); [ErrNotRunning] if there was no holder, which is told
 // at once; or [ErrUnproven], with the evidence, if it cannot be told whether there is
-// one.
+// one, or it names PID 1 and is not locked: waiting for that would never end.
 func WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
 	v, h, err := pin(ctx, path)
 	if err != nil {
@@ -26,6 +26,9 @@ func WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
 	if h != nil {
 		p := &Process{path: v.path, handle: h}
 		defer p.Close()
+		if v.doubtsInit() {
+			return nil, v.refuse("wait", ErrUnproven)
+		}
 		return p.Wait(ctx)
 	}
 	locked := v.state == Running || v.maybeLocked() // as it seems

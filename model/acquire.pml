@@ -25,7 +25,7 @@
 #define RECORDS 0		/* calls of SetPID */
 #endif
 #ifndef REMOVALS
-#define REMOVALS 0		/* times that somebody removes the file by hand */
+#define REMOVALS 0		/* times that the file is removed by hand */
 #endif
 #ifndef CHILDREN
 #define CHILDREN 0		/* children that process 1 hands its file to, 2 at most */
@@ -69,7 +69,7 @@
 #define AGAIN	3		/* errAgain */
 #define HELD	4		/* a Refusal */
 #define CHANGED	5		/* ErrChanged */
-#define LEFT	6		/* nobody waits any more; nothing is left to release */
+#define LEFT	6		/* no process waits any more; nothing is left to release */
 #define FAILED	7		/* another error */
 
 /*
@@ -79,7 +79,7 @@
 #define FILES 8
 byte path, spare;		/* which files the two names name */
 byte refs[FILES+1];		/* open file descriptions */
-byte lock[FILES+1];		/* who has the flock, 0 if nobody */
+byte lock[FILES+1];		/* who has the flock, 0 if no process has */
 byte text[FILES+1];
 bit stale[FILES+1];		/* the process that has the PID now is younger than the text */
 bit alive[PIDS+5];		/* which PIDs have a process */
@@ -90,7 +90,7 @@ byte takings;			/* how often anybody took anything */
 byte fcntled;			/* the file that a stranger has locked so */
 #endif
 #ifdef FOREIGN
-bit foreign[FILES+1];		/* not only born locked: a stranger wrote it, or it was taken in place */
+bit foreign[FILES+1];		/* not only complete from the start: a stranger wrote it, or it was taken in place */
 #define BORN(i) (!foreign[i])
 #else
 #define BORN(i) true
@@ -146,10 +146,10 @@ byte written;			/* the file of a live program that never locks */
  * The properties. They are constants, 0, so that an assertion that fails has a
  * name. ONLY leaves all others out.
  */
-hidden byte one_holder, whole_text, nobody_elses, still_there, can_start, honest_refusal, out_of_files;
+hidden byte one_holder, whole_text, only_ours, still_there, can_start, honest_refusal, out_of_files;
 #define P_one_holder 1
 #define P_whole_text 2
-#define P_nobody_elses 3
+#define P_only_ours 3
 #define P_still_there 4
 #define P_can_start 5
 #define P_honest_refusal 6
@@ -276,13 +276,13 @@ inline unlockAndClose(f) { printf("%d: unlocks and closes file %d\n", me, f); un
 
 inline unlink_path(g) {
 	if
-	:: path != 0 -> MUST(MAY_GO(g), nobody_elses); x = path; path = 0; forget(x); x = 0
+	:: path != 0 -> MUST(MAY_GO(g), only_ours); x = path; path = 0; forget(x); x = 0
 	:: else		/* ENOENT is fine */
 	fi
 }
 
 inline unlink_spare() {
-	MUST(recorder == 0 || recorder == me, nobody_elses);
+	MUST(recorder == 0 || recorder == me, only_ours);
 	x = spare; spare = 0; forget(x); x = 0
 }
 
@@ -314,11 +314,11 @@ inline takes_leave(g) { if :: holder == g -> holder = 0; file = 0 :: else fi }
 #endif
 
 /*
- * Hold.ours: Release removes a text that names nobody alive, too, if only we may
+ * Hold.ours: Release removes a text that names no live process, too, if only we may
  * write the file.
  */
 #ifdef WRITER
-#define NOBODYS(i) (path == (i) && text[i] != said && (text[i] == NOTEXT || !alive[text[i]]))
+#define OWNERLESS(i) (path == (i) && text[i] != said && (text[i] == NOTEXT || !alive[text[i]]))
 #endif
 
 #ifdef FCNTL
@@ -473,7 +473,7 @@ inline createSpare(as) {
 	fi
 }
 
-/* createAnonymous is part of it: nobody can see a file before it has a name. */
+/* createAnonymous is part of it: no process can see a file before it has a name. */
 inline link_spare(as) {
 	STEP(
 		if
@@ -485,7 +485,7 @@ inline link_spare(as) {
 }
 
 inline rename_spare(g, from, named) {
-	MUST(spare == next, nobody_elses);
+	MUST(spare == next, only_ours);
 #ifdef KNOWN_SPARE
 	if
 	:: spare == 0 -> printf("%d: cannot rename, and gives up\n", me); leave_window(); goto died
@@ -495,7 +495,7 @@ inline rename_spare(g, from, named) {
 	:: else
 	fi;
 #endif
-	MUST(MAY_GO(g) || from != 0 && holder == from, nobody_elses);
+	MUST(MAY_GO(g) || from != 0 && holder == from, only_ours);
 	printf("%d: renames file %d over file %d\n", me, spare, path);
 	x = path; path = spare; spare = 0; recorder = 0; forget(x); x = 0;
 	takes_leave(from); takes(g, next);
@@ -598,7 +598,7 @@ inline remove(g) {
 		if
 		:: CHECK(hold) -> enter_change(); r = OK
 #ifdef WRITER
-		:: NOBODYS(hold) -> printf("%d: the text of file %d is nobody's\n", me, hold); enter_change(); r = OK
+		:: OWNERLESS(hold) -> printf("%d: the text of file %d is no live process's\n", me, hold); enter_change(); r = OK
 #endif
 		:: !CHECK(hold) -> printf("%d: file %d is not ours any more\n", me, hold); takes_leave(g); r = CHANGED
 		fi);
@@ -849,7 +849,7 @@ inline claim(g) {
 			if
 			:: r == OK ->
 				STEP(
-					MUST(MAY_GO(g) || holder == 1, nobody_elses);
+					MUST(MAY_GO(g) || holder == 1, only_ours);
 					printf("%d: writes into file %d\n", me, hold);
 					text[hold] = mypid; said = mypid; takes_leave(1); takes(g, hold); leave_window())
 			:: else -> STEP(state = UNCLAIMED)
@@ -950,7 +950,7 @@ inline start() {
 	fi
 }
 
-/* Whether anybody has the file, or took it during this attempt. */
+/* Whether a process has the file, or took it during this attempt. */
 #ifdef FCNTL
 #define SOMEBODY (fcntled != 0 || path != 0 && ofd[path] != 0)
 #define watch_others() atomic { seen = SOMEBODY; before = takings }
@@ -1249,7 +1249,7 @@ end:	do
 #ifdef FCNTL
 /*
  * A program that locks the whole file with fcntl(2), for writing, and then it is
- * that program's; or only for reading, which is to disturb nobody.
+ * that program's; or only for reading, which is to disturb no process.
  */
 #define COMMANDS(f) (CHILDREN && path == (f) && lock[f] == SHARED)
 proctype fcntl_locker() {
@@ -1326,8 +1326,8 @@ over:	ended++
 #define LOCK_OF(g) (lock[file] == (g) || CHILDREN && lock[file] == SHARED || WAITERS && (g) >= CHILD && lock[file] == CHILD)
 
 /*
- * Whoever reads the path, at any time, and reads on in a file that he opened at
- * any time before. It is never held up, and costs no state: its guards are the
+ * A process that reads the path at any time, and reads on in a file that it opened
+ * at any time before. It is never held up, and costs no state: its guards are the
  * properties' opposites.
  */
 active proctype reader() {
@@ -1383,5 +1383,5 @@ init {
 
 #ifdef FAIR
 /* Whoever waits gets the file or gives up: all come to their end. */
-ltl everybody_ends { <> (ended == total) }
+ltl all_end { <> (ended == total) }
 #endif

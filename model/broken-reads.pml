@@ -1,4 +1,4 @@
-/* Breaks honest_refusal: where a read lock of fcntl counts as somebody's, whoever
+/* Breaks honest_refusal: where a read lock of fcntl counts, every process that
  * may read the file, and each that waits, keeps starts out. */
 #define READS_COUNT
 #define FCNTL

@@ -1,7 +1,7 @@
-/* Breaks nobody_elses: the file of a live program that never locks is taken for
+/* Breaks only_ours: the file of a live program that never locks is taken for
  * a left-over. */
 #define NO_RULE
 #define WRITER
 #define USERS 1
-#define ONLY P_nobody_elses
+#define ONLY P_only_ours
 #include "acquire.pml"

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/supervise"
 	"github.com/spf13/cobra"
 )
 
@@ -56,7 +57,7 @@ const (
 // each does act for every PIDFILE at once, while a terminal shows text, if any;
 // prints the outcomes in their order, and returns the highest exit code.
 func each(args []string, asJSON bool, text func(time.Duration) string, act func(path string) outcome) error {
-	endBySignals()
+	supervise.EndBySignals()
 	paths, err := resolveAll(args)
 	if err != nil {
 		return err

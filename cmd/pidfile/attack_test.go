@@ -26,6 +26,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// passed are the signals that COMMAND gets in the wrapper's stead.
+var passed = []syscall.Signal{
+	unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT,
+	unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGCONT,
+}
+
 // helper is COMMAND in the tests that need more than a shell can. It never
 // returns.
 func helper(mode string) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/supervise"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -179,7 +180,7 @@ func userNames() (names []cobra.Completion) {
 
 func signalNames() (names []string) {
 	for _, name := range []string{"TERM", "HUP", "INT", "QUIT", "USR1", "USR2", "CONT", "STOP", "KILL", "WINCH", "ALRM", "ABRT"} {
-		if _, err := parseSignal(name); err == nil {
+		if _, err := supervise.ParseSignal(name); err == nil {
 			names = append(names, name)
 		}
 	}

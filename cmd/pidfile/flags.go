@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/supervise"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -74,7 +75,7 @@ type namedSignal struct {
 var sigTerm = namedSignal{"TERM", syscall.SIGTERM}
 
 func parseNamedSignal(s string) (namedSignal, error) {
-	sig, err := parseSignal(s)
+	sig, err := supervise.ParseSignal(s)
 	return namedSignal{strings.ToUpper(s), sig}, err
 }
 
@@ -123,16 +124,15 @@ func (l *listValue) Set(s string) error {
 var commandFlags = []string{"holders", "user", "env", "chdir", "umask", "group", "tree", "max-runtime", "kill-after", "die-together", "close", "on-lost", "mode"}
 
 func (r *runner) defineCommandFlags(f *pflag.FlagSet) {
-	r.start = starter{umask: -1, tty: -1, output: -1}
-	f.Var(newValue(&r.start.account, "", "USER[:GROUP]", parseAccount), "user", "run COMMAND as this user, with that user's environment")
-	f.Var(&listValue{&r.start.vars, "NAME[=VALUE]", checkVariable, false}, "env", "set a variable for COMMAND; with --user, NAME alone keeps ours; repeatable")
-	f.Var(newValue(&r.start.dir, "", "DIR", directory), "chdir", "run COMMAND in this directory")
-	f.Var(newValue(&r.start.umask, "", "UMASK", parseUmask), "umask", "run COMMAND with this umask, e.g. 027")
-	f.BoolVar(&r.start.group, "group", false, "run COMMAND in its own process group, and signal the group")
-	f.BoolVar(&r.tree, "tree", false, "end only when every process that COMMAND left behind has ended")
-	f.Var(newValue(&r.maxRuntime, "", "DURATION", parseMaxRuntime), "max-runtime", "send TERM after that long, then KILL, and exit 124")
-	f.Var(durationValue(&r.killAfter, "10s"), "kill-after", "send KILL that long after our own TERM; 0 sends it at once")
-	f.BoolVar(&r.start.die, "die-together", false, "have the kernel kill COMMAND if pidfile is killed")
+	f.Var(newValue(&r.command.Account, "", "USER[:GROUP]", parseAccount), "user", "run COMMAND as this user, with that user's environment")
+	f.Var(&listValue{&r.vars, "NAME[=VALUE]", checkVariable, false}, "env", "set a variable for COMMAND; with --user, NAME alone keeps ours; repeatable")
+	f.Var(newValue(&r.command.Dir, "", "DIR", directory), "chdir", "run COMMAND in this directory")
+	f.Var(newValue(&r.command.Umask, "", "UMASK", parseUmask), "umask", "run COMMAND with this umask, e.g. 027")
+	f.BoolVar(&r.command.Group, "group", false, "run COMMAND in its own process group, and signal the group")
+	f.BoolVar(&r.command.Tree, "tree", false, "end only when every process that COMMAND left behind has ended")
+	f.Var(newValue(&r.command.MaxRuntime, "", "DURATION", parseMaxRuntime), "max-runtime", "send TERM after that long, then KILL, and exit 124")
+	f.Var(durationValue(&r.command.KillAfter, "10s"), "kill-after", "send KILL that long after our own TERM; 0 sends it at once")
+	f.BoolVar(&r.command.DieTogether, "die-together", false, "have the kernel kill COMMAND if pidfile is killed")
 	f.BoolVar(&r.close, "close", false, "do not let COMMAND inherit the lock: the lock ends with pidfile")
 	f.Var(oneOfValue(&r.onLost, "restore", "restore", "stop", "ignore"), "on-lost", "if PIDFILE is removed: put it back, stop COMMAND, or ignore it")
 	f.Var(newValue(&r.mode, "0644", "MODE", parseMode), "mode", "permission bits of PIDFILE, whatever the umask")
@@ -140,11 +140,11 @@ func (r *runner) defineCommandFlags(f *pflag.FlagSet) {
 
 // finishCommandFlags does what needs all of them.
 func (r *runner) finishCommandFlags() {
-	r.start.inherit = !r.close
+	r.command.Inherit = !r.close
 	// On root's terminal another user could type for root, by TIOCSTI of
 	// ioctl_tty(2). On its own it cannot, as with "su -c".
-	if r.start.account != nil && onOthersTerminal() {
-		r.start.session, r.start.group = true, true
+	if r.command.Account != nil && supervise.OnOthersTerminal() {
+		r.command.Session = true
 	}
 }
 
@@ -184,22 +184,23 @@ func parseMode(s string) (fs.FileMode, error) {
 	return fs.FileMode(m), nil
 }
 
-func parseUmask(s string) (int, error) {
-	if s == "" {
-		return -1, nil
-	}
-	n, err := strconv.ParseUint(s, 8, 32)
-	if err != nil || n > 0o777 {
-		return -1, fmt.Errorf("invalid umask %q: use octal permission bits, e.g. 027", s)
-	}
-	return int(n), nil
-}
-
-func parseAccount(s string) (*account, error) {
+func parseUmask(s string) (*int, error) {
 	if s == "" {
 		return nil, nil
 	}
-	a, err := lookUpAccount(s)
+	n, err := strconv.ParseUint(s, 8, 32)
+	if err != nil || n > 0o777 {
+		return nil, fmt.Errorf("invalid umask %q: use octal permission bits, e.g. 027", s)
+	}
+	mask := int(n)
+	return &mask, nil
+}
+
+func parseAccount(s string) (*supervise.Account, error) {
+	if s == "" {
+		return nil, nil
+	}
+	a, err := supervise.LookUpAccount(s)
 	if err != nil {
 		return nil, err
 	}

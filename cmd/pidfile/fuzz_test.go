@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/supervise"
 	"golang.org/x/sys/unix"
 )
 
@@ -86,38 +87,42 @@ func permissions(t *testing.T, s string) {
 }
 
 func signalName(t *testing.T, s string) {
-	sig, err := parseSignal(s)
+	sig, err := supervise.ParseSignal(s)
 	if err != nil {
 		if sig != 0 || unix.SignalNum(s) != 0 {
-			t.Fatalf("parseSignal(%q) = %d, %v", s, sig, err)
+			t.Fatalf("ParseSignal(%q) = %d, %v", s, sig, err)
 		}
 		return
 	}
 	name, number := unix.SignalName(sig), strconv.Itoa(int(sig))
-	same := s == number || sig >= sigRTMin && realTimeSignal("SIG"+strings.TrimPrefix(strings.ToUpper(s), "SIG")) == sig
+	same := s == number
+	if word := strings.TrimPrefix(strings.ToUpper(s), "SIG"); sig >= 34 { // real-time signals
+		same = same || word == fmt.Sprintf("RTMIN+%d", sig-34) || word == fmt.Sprintf("RTMAX-%d", 64-sig) ||
+			word == "RTMIN" && sig == 34 || word == "RTMAX" && sig == 64
+	}
 	for n := 1; n <= 64 && !same; n++ { // aliases, as SIGIOT and SIGABRT
 		known := strings.TrimPrefix(strings.ToUpper(s), "SIG")
 		same = int(sig) == n && (unix.SignalNum("SIG"+known) == sig)
 	}
 	if sig < 1 || sig > 64 || !same {
-		t.Fatalf("parseSignal(%q) = %d (%s)", s, sig, name)
+		t.Fatalf("ParseSignal(%q) = %d (%s)", s, sig, name)
 	}
 }
 
 func accounts(t *testing.T, s string) {
-	a, err := lookUpAccount(s)
+	a, err := supervise.LookUpAccount(s)
 	if err != nil {
 		return
 	}
 	user, group, grouped := strings.Cut(s, ":")
-	if user == "" || grouped && group == "" || a.uid < 0 || a.gid < 0 || a.uid > 1<<31-1 || a.gid > 1<<31-1 || a.name == "" {
-		t.Fatalf("lookUpAccount(%q) = %+v", s, a)
+	if user == "" || grouped && group == "" || a.UID < 0 || a.GID < 0 || a.UID > 1<<31-1 || a.GID > 1<<31-1 || a.Name == "" {
+		t.Fatalf("LookUpAccount(%q) = %+v", s, a)
 	}
-	if n, err := strconv.Atoi(user); err == nil && a.uid != n {
-		t.Fatalf("lookUpAccount(%q): user %d", s, a.uid)
+	if n, err := strconv.Atoi(user); err == nil && a.UID != n {
+		t.Fatalf("LookUpAccount(%q): user %d", s, a.UID)
 	}
-	if n, err := strconv.Atoi(group); grouped && err == nil && (a.gid != n || !slices.Equal(a.groups, []uint32{uint32(n)})) {
-		t.Fatalf("lookUpAccount(%q): group %d, %v", s, a.gid, a.groups)
+	if n, err := strconv.Atoi(group); grouped && err == nil && (a.GID != n || !slices.Equal(a.Groups, []uint32{uint32(n)})) {
+		t.Fatalf("LookUpAccount(%q): group %d, %v", s, a.GID, a.Groups)
 	}
 }
 

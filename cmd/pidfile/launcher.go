@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/supervise"
 )
 
 // A launcher is one "pidfile start" or "restart". It starts COMMAND through a
@@ -28,25 +29,23 @@ type launcher struct {
 	notify                  bool          // COMMAND says when it is ready
 	delay                   time.Duration // or is when it has lived so long
 	timeout                 time.Duration
-	killAfter               time.Duration
 	mode                    fs.FileMode
 	runFlags                []string
-	start                   starter
+	vars                    []string
+	command                 supervise.Command
 
 	path    string
-	retries int // where what ran has just ended
-	command []string
-	logPath string   // absolute; the null device if there is none
-	before  int64    // the log's size before we began
-	output  *os.File // a foreign COMMAND's
+	retries int    // where what ran has just ended
+	logPath string // absolute; the null device if there is none
+	before  int64  // the log's size before we began
 }
 
 func (l *launcher) launch(name string, command []string) (err error) {
 	if l.path, err = resolve(name); err != nil {
 		return err
 	}
-	l.command, l.retries = command, 10
-	if l.start.path, err = findCommand(command[0], l.start.dir); err != nil {
+	l.command.Args, l.retries = command, 10
+	if l.command.Path, err = findCommand(command[0], l.command.Dir); err != nil {
 		return err
 	}
 	l.logPath = os.DevNull
@@ -58,11 +57,11 @@ func (l *launcher) launch(name string, command []string) (err error) {
 			l.before = fi.Size()
 		}
 	}
-	closeOthers()
+	supervise.CloseOthersOnExec()
 	ctx, interrupt := context.WithCancelCause(context.Background())
 	defer interrupt(nil)
 	signals := make(chan os.Signal, 1)
-	notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	supervise.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() { interrupt(interrupted((<-signals).(syscall.Signal))) }()
 	if l.foreign {
 		return l.launchForeign(ctx)
@@ -86,7 +85,7 @@ func interruption(ctx context.Context) exit {
 // openLog opens the log of a foreign COMMAND, once it is certain that there will
 // be one.
 func (l *launcher) openLog() (err error) {
-	if l.output, err = openLog(l.logPath, l.start.account, appending); err != nil {
+	if l.command.Output, err = supervise.OpenLog(l.logPath, l.command.Account, appending); err != nil {
 		return fmt.Errorf("--log: %w", err)
 	}
 	return nil
@@ -101,12 +100,14 @@ type news struct {
 
 // launchRun starts COMMAND through "pidfile run".
 func (l *launcher) launchRun(ctx context.Context) error {
-	var ready *readySocket
+	var ready *supervise.NotifySocket
 	run, reports, err := l.background()
 	if err == nil && l.notify {
-		if ready, err = listenReady(l.start.account); err == nil {
+		if ready, err = supervise.ListenNotify(l.command.Account); err != nil {
+			err = fmt.Errorf("--ready notify: %w", err)
+		} else {
 			defer ready.Close()
-			run.Env = setenv(os.Environ(), "NOTIFY_SOCKET", ready.Name())
+			run.Env = append(os.Environ(), "NOTIFY_SOCKET="+ready.Name())
 		}
 	}
 	if err == nil {
@@ -167,12 +168,12 @@ func (l *launcher) background() (*exec.Cmd, io.Reader, error) {
 	} else {
 		args = append(args, "-E", "0") // we say it
 	}
-	args = append(append(args, l.path, "--"), l.command...)
+	args = append(append(args, l.path, "--"), l.command.Args...)
 	run := exec.Command(self, args...)
 	run.Args[0] = "pidfile"
 	run.Stderr = os.Stderr // until COMMAND runs
 	run.ExtraFiles = []*os.File{w}
-	run.SysProcAttr = newSession()
+	run.SysProcAttr = supervise.NewSession()
 	return run, r, nil
 }
 
@@ -216,10 +217,10 @@ func (l *launcher) running() error {
 }
 
 // await returns when COMMAND is ready, or is not going to be.
-func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, told <-chan news, ready *readySocket) error {
+func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, told <-chan news, ready *supervise.NotifySocket) error {
 	began := time.Now()
 	if ready != nil {
-		ready.Listen(pid)
+		ready.SetCommand(pid)
 	}
 	line := l.progress(pid, ready)
 	defer line.End()
@@ -258,7 +259,7 @@ func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, told <-cha
 }
 
 // progress shows on a terminal what is waited for.
-func (l *launcher) progress(pid int, ready *readySocket) *progress {
+func (l *launcher) progress(pid int, ready *supervise.NotifySocket) *progress {
 	if l.quiet {
 		return nil
 	}
@@ -306,7 +307,7 @@ func (l *launcher) showLog() {
 	if l.log == "" {
 		return
 	}
-	log, err := openLog(l.logPath, l.start.account, os.O_RDONLY)
+	log, err := supervise.OpenLog(l.logPath, l.command.Account, os.O_RDONLY)
 	if err != nil {
 		note("the log cannot be shown: %v", err)
 		return
@@ -328,15 +329,15 @@ func (l *launcher) showLog() {
 func (l *launcher) tooLate(what string, run *exec.Cmd, told <-chan news) error {
 	complain(fmt.Errorf("%s: %s: stopping it", l.path, what))
 	l.showLog()
-	if l.killAfter > 0 {
+	if l.command.KillAfter > 0 {
 		_ = run.Process.Signal(syscall.SIGTERM) // it may have ended
 	}
 	s := newStopper(0)
 	line := showProgress(func(waited time.Duration) string {
-		return fmt.Sprintf("waiting for it to end, KILL in %v", max(0, l.killAfter-waited).Round(time.Second))
+		return fmt.Sprintf("waiting for it to end, KILL in %v", max(0, l.command.KillAfter-waited).Round(time.Second))
 	})
 	defer line.End()
-	if !ends(told, l.killAfter) {
+	if !ends(told, l.command.KillAfter) {
 		if o := s.stop(l.path); o.code != 0 {
 			line.End()
 			complain(errors.New(o.Error))
@@ -376,7 +377,7 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 		if err := l.openLog(); err != nil { // else it would be stopped in vain
 			return err
 		}
-		s := newStopper(l.killAfter)
+		s := newStopper(l.command.KillAfter)
 		s.holders = l.holders
 		line := showProgress(s.text)
 		o := s.stop(l.path)
@@ -401,22 +402,16 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 
 func (l *launcher) startForeign(ctx context.Context) error {
 	began := time.Now()
-	if l.output == nil {
+	if l.command.Output == nil {
 		if err := l.openLog(); err != nil {
 			return err
 		}
 	}
-	defer l.output.Close()
-	warnForeign(l.path, l.start.account)
-	c := exec.Cmd{Path: l.start.path, Args: l.command, Env: l.start.environment(l.path), Dir: l.start.dir, Stdout: l.output, Stderr: l.output}
-	c.SysProcAttr = newSession()
-	if a := l.start.account; a != nil {
-		become(c.SysProcAttr, a)
-	}
-	if l.start.umask >= 0 {
-		setUmask(l.start.umask)
-	}
-	if err := c.Start(); err != nil {
+	defer l.command.Output.Close()
+	warnForeign(l.path, l.command.Account)
+	l.command.Env = supervise.Environ(l.path, l.command.Account, l.vars)
+	c, err := l.command.StartDetached()
+	if err != nil {
 		return l.cannotStart(err)
 	}
 	ended := make(chan error, 1)
@@ -487,14 +482,14 @@ func (l *launcher) endForeign(p *os.Process, ended <-chan error) {
 	_ = p.Signal(syscall.SIGTERM) // it may have ended
 	select {
 	case <-ended:
-	case <-time.After(l.killAfter):
+	case <-time.After(l.command.KillAfter):
 		_ = p.Kill()
 		<-ended
 	}
 }
 
 func (l *launcher) cannotStart(err error) error {
-	complain(fmt.Errorf("%s: cannot be executed: %w", l.start.path, err))
+	complain(fmt.Errorf("%s: cannot be executed: %w", l.command.Path, err))
 	if errors.Is(err, fs.ErrNotExist) {
 		return exit(exitNotFound)
 	}

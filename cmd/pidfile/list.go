@@ -151,7 +151,7 @@ func printTable(all []pidfile.Status) {
 	tty := isTerminal(os.Stdout)
 	width := 0
 	if tty {
-		width = terminalWidth(os.Stdout.Fd())
+		width = terminalWidth(os.Stdout)
 	}
 	for i, row := range rows {
 		var line strings.Builder

@@ -114,7 +114,7 @@ func (r *runner) check() error {
 	if !r.become {
 		return nil
 	}
-	if r.start.session {
+	if r.command.Session {
 		return errors.New("--exec and --user on a terminal: COMMAND could type into the shell that we came from, " +
 			"and we cannot leave it: leave --exec out")
 	}
@@ -122,11 +122,11 @@ func (r *runner) check() error {
 		given     bool
 		name, why string
 	}{
-		{!r.start.inherit, "close", "to hold the lock"},
-		{r.maxRuntime > 0, "max-runtime", "to end COMMAND"},
-		{r.tree, "tree", "to wait for what COMMAND left behind"},
-		{r.start.group, "group", "to signal the group"},
-		{r.start.die, "die-together", "to die with"},
+		{!r.command.Inherit, "close", "to hold the lock"},
+		{r.command.MaxRuntime > 0, "max-runtime", "to end COMMAND"},
+		{r.command.Tree, "tree", "to wait for what COMMAND left behind"},
+		{r.command.Group, "group", "to signal the group"},
+		{r.command.DieTogether, "die-together", "to die with"},
 		{r.onLost == "stop", "on-lost stop", "to stop COMMAND"},
 	} {
 		if with.given {

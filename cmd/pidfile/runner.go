@@ -17,35 +17,32 @@ import (
 	"github.com/go-pidfile/pidfile"
 	"github.com/go-pidfile/pidfile/internal/lock"
 	"github.com/go-pidfile/pidfile/internal/proc"
+	"github.com/go-pidfile/pidfile/internal/supervise"
 )
 
 // A runner is one "pidfile run".
 type runner struct {
-	wait       bool
-	timeout    time.Duration
-	timed      bool
-	replace    bool
-	holders    bool // stop whatever has the lock
-	conflict   int
-	quiet      bool
-	become     bool // --exec
-	close      bool // COMMAND does not inherit the lock
-	tree       bool
-	maxRuntime time.Duration // 0: any
-	killAfter  time.Duration
-	onLost     string
-	mode       fs.FileMode
-	report     int    // descriptor that tells "pidfile start" how it goes; -1: none
-	log        string // the file that COMMAND, and then we, write to; "": what is ours
+	wait     bool
+	timeout  time.Duration
+	timed    bool
+	replace  bool
+	holders  bool // stop whatever has the lock
+	conflict int
+	quiet    bool
+	become   bool // --exec
+	close    bool // COMMAND does not inherit the lock
+	onLost   string
+	mode     fs.FileMode
+	report   int    // descriptor that tells "pidfile start" how it goes; -1: none
+	log      string // the file that COMMAND, and then we, write to; "": what is ours
+	vars     []string
+	command  supervise.Command
 
 	starter    *os.File         // of report
-	logFile    *os.File         // kept open
-	missed     []syscall.Signal // caught while COMMAND could not be started
+	pending    []syscall.Signal // caught while COMMAND could not be started
 	told       int              // the PID that takeOver has told of
 	path       string           // of the PID file
-	start      starter
-	pid        int // COMMAND's
-	supervisor *supervisor
+	supervisor *supervise.Supervisor
 	progress   *progress
 	fd         int // the locked descriptor, for --exec
 }
@@ -57,13 +54,14 @@ func (r *runner) run(name string, command []string) (err error) {
 	if err := createOwnDir(r.path); err != nil {
 		return err
 	}
-	file, err := findCommand(command[0], r.start.dir)
+	file, err := findCommand(command[0], r.command.Dir)
 	if err != nil {
 		return err
 	}
-	r.start.path, r.start.argv, r.start.env = file, command, r.start.environment(r.path)
+	r.command.Path, r.command.Args = file, command
+	r.command.Env = supervise.Environ(r.path, r.command.Account, r.vars)
 	if r.report >= 0 {
-		private(r.report)
+		supervise.CloseOnExec(r.report)
 		r.starter = os.NewFile(uintptr(r.report), "report")
 	}
 	if r.replace { // else the running one would be stopped in vain
@@ -71,10 +69,10 @@ func (r *runner) run(name string, command []string) (err error) {
 			return err
 		}
 	}
-	lock.Publish, lock.Inherit = r.publish, r.start.inherit
+	lock.Publish, lock.Inherit = r.publish, r.command.Inherit
 	f, err := r.acquire(pidfile.Config{Mode: r.mode, Command: command})
 	if err != nil {
-		raise(r.missed)
+		supervise.Raise(r.pending)
 		return r.refused(err)
 	}
 	if r.become {
@@ -146,22 +144,12 @@ func (r *runner) acquire(c pidfile.Config) (*pidfile.File, error) {
 	return c.AcquireContext(ctx, r.path)
 }
 
-// notify is signal.Notify for those of sigs that we were not started to ignore.
-// Those COMMAND ignores as well, which Notify would undo.
-func notify(c chan<- os.Signal, sigs ...syscall.Signal) {
-	for _, sig := range sigs {
-		if !signal.Ignored(sig) {
-			signal.Notify(c, sig)
-		}
-	}
-}
-
 // endBySignal makes the signals that end a process end us while there is no
 // COMMAND to pass them on to. The kernel spares PID 1 those that it does not
 // handle, pid_namespaces(7), and a container that waits could not be stopped.
 func endBySignal() {
 	c := make(chan os.Signal, 1)
-	notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+	supervise.Notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
 	go func() {
 		if sig, ok := (<-c).(syscall.Signal); ok {
 			os.Exit(128 + int(sig))
@@ -180,7 +168,7 @@ func (r *runner) replaceRunning(c pidfile.Config) (*pidfile.File, error) {
 			return f, err
 		}
 	}
-	s := newStopper(r.killAfter)
+	s := newStopper(r.command.KillAfter)
 	s.holders = r.holders
 	if !r.quiet {
 		r.progress = showProgress(s.text)
@@ -244,7 +232,7 @@ func (r *runner) waiting(waited time.Duration) string {
 func (r *runner) publish(b *lock.Pending) (int, error) {
 	r.takeOver(b.Stale)
 	if r.become {
-		if r.fd = r.start.inherited(b); r.fd < 0 {
+		if r.fd = r.command.Inherited(b); r.fd < 0 {
 			return 0, fmt.Errorf("%s: on this file system a lock that another user inherits would let it write the file: --exec and --user do not go together here", r.path)
 		}
 		pid := os.Getpid()
@@ -253,38 +241,35 @@ func (r *runner) publish(b *lock.Pending) (int, error) {
 	if err := r.openLog(); err != nil {
 		return 0, err
 	}
-	s, err := newSupervisor(r)
+	s, err := supervise.New(&r.command)
 	if err != nil {
-		return 0, err
+		return 0, unsupportedFlag(err)
 	}
 	r.progress.End() // COMMAND finds the terminal clean
-	var pidfd int32
-	r.pid, pidfd, err = r.start.start(b)
-	if err != nil {
-		missed := s.giveUp()
+	if err = s.Start(b); err != nil {
+		pending := s.Cancel()
 		if err != syscall.EEXIST {
-			r.missed = missed // first the file must be taken away again
-			return r.pid, err
+			r.pending = pending // first the file must be taken away again
+			return s.PID(), err
 		}
-		raise(missed)
+		supervise.Raise(pending)
 		r.progress.Resume()
-		return r.pid, err
+		return s.PID(), err
 	}
-	s.pid, s.pidfd = r.pid, pidfd
 	r.supervisor = s
-	return r.pid, nil
+	return s.PID(), nil
 }
 
 // openLog opens COMMAND's log, once it is certain that there will be a COMMAND.
 func (r *runner) openLog() error {
-	if r.log == "" || r.start.output >= 0 {
+	if r.log == "" || r.command.Output != nil {
 		return nil
 	}
-	f, err := openLog(r.log, r.start.account, appending)
+	f, err := supervise.OpenLog(r.log, r.command.Account, appending)
 	if err != nil {
 		return fmt.Errorf("--log: %w", err)
 	}
-	r.logFile, r.start.output = f, int(f.Fd())
+	r.command.Output = f
 	return nil
 }
 
@@ -295,7 +280,7 @@ const appending = os.O_WRONLY | os.O_APPEND | os.O_CREATE
 func (r *runner) refused(err error) error {
 	var (
 		running *pidfile.AlreadyRunningError
-		failed  *startError
+		failed  *supervise.StartError
 		code    exit
 	)
 	switch {
@@ -324,9 +309,9 @@ func (r *runner) refused(err error) error {
 			complain(err)
 		}
 		return exit(r.conflict)
-	case errors.As(err, &failed) && failed.step == "exec":
-		complain(fmt.Errorf("%s: cannot be executed: %v", failed.path, failed.errno))
-		if failed.errno == syscall.ENOENT { // gone since, or its interpreter is missing
+	case errors.As(err, &failed) && failed.Step == supervise.StepExec:
+		complain(fmt.Errorf("%s: cannot be executed: %v", failed.Path, failed.Errno))
+		if failed.Errno == syscall.ENOENT { // gone since, or its interpreter is missing
 			return exit(exitNotFound)
 		}
 		return exit(exitNotExec)
@@ -337,7 +322,7 @@ func (r *runner) refused(err error) error {
 // exec becomes COMMAND. The PID file, which has our PID, stays until the next
 // start finds COMMAND gone.
 func (r *runner) exec(f *pidfile.File) error {
-	err := r.start.become(r.fd)
+	err := r.command.Exec(r.fd)
 	if e := f.Release(); e != nil {
 		complain(e)
 	}
@@ -347,9 +332,12 @@ func (r *runner) exec(f *pidfile.File) error {
 // supervise waits until COMMAND has ended, and takes the file away while its
 // PID cannot yet be another process's.
 func (r *runner) supervise(f *pidfile.File) error {
-	r.tell("started %d", r.pid)
-	writeTo(r.start.output)
-	overtime := r.supervisor.wait(func() {
+	pid := r.supervisor.PID()
+	r.tell("started %d", pid)
+	if r.command.Output != nil {
+		supervise.RedirectStderr(r.command.Output)
+	}
+	overtime := r.supervisor.Wait(func() {
 		if r.onLost != "ignore" {
 			go r.keep(f)
 		}
@@ -358,7 +346,7 @@ func (r *runner) supervise(f *pidfile.File) error {
 		survivePipe()
 		complain(err)
 	}
-	code, err := reap(r.pid)
+	code, err := r.supervisor.Reap()
 	if err != nil {
 		return err
 	}
@@ -367,7 +355,7 @@ func (r *runner) supervise(f *pidfile.File) error {
 	case overtime:
 		if !r.quiet {
 			survivePipe()
-			note("PID %d stopped after %v (--max-runtime)", r.pid, r.maxRuntime)
+			note("PID %d stopped after %v (--max-runtime)", pid, r.command.MaxRuntime)
 		}
 		return exit(exitTimeout)
 	case code != 0:
@@ -381,11 +369,12 @@ func (r *runner) supervise(f *pidfile.File) error {
 // whose lock COMMAND has not inherited: from then on it ends with us.
 func (r *runner) keep(f *pidfile.File) {
 	survivePipe()
+	pid := r.supervisor.PID()
 	for {
 		<-f.Lost()
 		if r.onLost == "stop" {
-			note("%s was removed, replaced or overwritten while PID %d runs: stopping it", r.path, r.pid)
-			r.supervisor.stop()
+			note("%s was removed, replaced or overwritten while PID %d runs: stopping it", r.path, pid)
+			r.supervisor.Stop()
 			return
 		}
 		how := "removed"
@@ -394,18 +383,31 @@ func (r *runner) keep(f *pidfile.File) {
 		}
 		switch err := f.Restore(); {
 		case err == nil:
-			note("%s was %s while PID %d runs: put back", r.path, how, r.pid)
+			note("%s was %s while PID %d runs: put back", r.path, how, pid)
 		case errors.Is(err, fs.ErrClosed):
 			return
 		case errors.Is(err, pidfile.ErrLost):
-			note("warning: %s was replaced or overwritten while PID %d runs, and is another's now", r.path, r.pid)
+			note("warning: %s was replaced or overwritten while PID %d runs, and is another's now", r.path, pid)
 			return
 		default:
-			note("warning: %s was %s while PID %d runs, and cannot be put back: %v", r.path, how, r.pid, err)
+			note("warning: %s was %s while PID %d runs, and cannot be put back: %v", r.path, how, pid, err)
 			return
 		}
 	}
 }
+
+// unsupportedFlag names the flag that this system cannot do.
+func unsupportedFlag(err error) error {
+	if e := (*supervise.UnsupportedError)(nil); errors.As(err, &e) {
+		flag := map[string]string{"Tree": "tree", "DieTogether": "die-together"}[e.Field]
+		return fmt.Errorf("--%s: %w", flag, e.Unwrap())
+	}
+	return err
+}
+
+// survivePipe makes writing to a pipe that nobody reads an error like others:
+// a supervisor must not die of telling something.
+func survivePipe() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // tell lets "pidfile start" know how it goes. It may have gone away: then
 // nobody wants to know.

@@ -53,7 +53,7 @@ func launchCommand(l *launcher, c *cobra.Command) *cobra.Command {
 	c.Args = needsCommand
 	c.RunE = func(c *cobra.Command, args []string) (err error) {
 		r.finishCommandFlags()
-		l.start, l.mode, l.killAfter = r.start, r.mode, r.killAfter
+		l.command, l.vars, l.mode = r.command, r.vars, r.mode
 		l.runFlags = changed(c)
 		switch {
 		case l.timeout == 0:

@@ -11,6 +11,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/supervise"
 	"github.com/spf13/cobra"
 )
 
@@ -90,7 +91,7 @@ func withOpeners(all []pidfile.Status) []explained {
 
 // inspectAll resolves all names before it looks at the first file.
 func inspectAll(args []string) ([]pidfile.Status, error) {
-	endBySignals()
+	supervise.EndBySignals()
 	paths, err := resolveAll(args)
 	if err != nil {
 		return nil, err

@@ -13,6 +13,8 @@ import (
 	"unicode"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/supervise"
+	xterm "golang.org/x/term" // the tests have a function term
 )
 
 // stdout is standard output; execute tells if something could not be written.
@@ -49,13 +51,14 @@ type hinted struct {
 
 func (h *hinted) Error() string { return h.err.Error() }
 func (h *hinted) Unwrap() error { return h.err }
+func (h *hinted) Hint() string  { return h.hint }
 
 // complain prints an error, and what helps if that is known.
 func complain(err error) {
 	sayLine("pidfile: error: " + err.Error())
-	var h *hinted
+	var h interface{ Hint() string }
 	if errors.As(err, &h) {
-		hint(h.hint)
+		hint(h.Hint())
 	}
 }
 
@@ -139,7 +142,16 @@ func age(d time.Duration) string {
 // isTerminal reports whether f is a terminal.
 func isTerminal(f *os.File) bool {
 	fi, err := f.Stat()
-	return err == nil && fi.Mode()&os.ModeCharDevice != 0 && terminal(f.Fd())
+	return err == nil && fi.Mode()&os.ModeCharDevice != 0 && xterm.IsTerminal(int(f.Fd()))
+}
+
+// terminalWidth returns the columns of a terminal, or 80.
+func terminalWidth(f *os.File) int {
+	width, _, err := xterm.GetSize(int(f.Fd()))
+	if err != nil || width == 0 {
+		return 80
+	}
+	return width
 }
 
 // A progress line shows on a terminal, in place, what is waited for. Elsewhere it
@@ -184,19 +196,21 @@ func (p *progress) run(stop, done chan struct{}) {
 		select {
 		case <-next.C:
 		case <-stop:
-			if drawn && mayDraw(os.Stderr.Fd()) {
+			if drawn && mayDraw() {
 				fmt.Fprint(os.Stderr, "\r\x1b[K")
 			}
 			return
 		}
-		if text := p.text(time.Since(p.start)); mayDraw(os.Stderr.Fd()) {
+		if text := p.text(time.Since(p.start)); mayDraw() {
 			drawn = true
-			width := terminalWidth(os.Stderr.Fd())
+			width := terminalWidth(os.Stderr)
 			fmt.Fprintf(os.Stderr, "\r%s\x1b[K", cut(printable("pidfile: "+text), width-1))
 		}
 		next.Reset(time.Second - time.Since(p.start)%time.Second)
 	}
 }
+
+func mayDraw() bool { return supervise.InForeground(int(os.Stderr.Fd())) }
 
 // End takes the line away.
 func (p *progress) End() {

@@ -6,18 +6,19 @@ import (
 	"path/filepath"
 
 	"github.com/go-pidfile/pidfile/internal/names"
+	"github.com/go-pidfile/pidfile/internal/supervise"
 )
 
 // warnForeign tells root when it starts what its own stop will refuse to signal.
 // In a directory that others may change, any process may be named, and a foreign
 // COMMAND does not hold the lock, which could prove the opposite.
-func warnForeign(path string, a *account) {
+func warnForeign(path string, a *supervise.Account) {
 	if os.Geteuid() != 0 {
 		return
 	}
 	uid := 0
 	if a != nil {
-		uid = a.uid // a process's own user is trusted about it
+		uid = a.UID // a process's own user is trusted about it
 	}
 	dir := filepath.Dir(path)
 	if doubt := untrusted(dir, uid); doubt != "" {

@@ -1,4 +1,4 @@
-package main
+package supervise
 
 import (
 	"io"
@@ -8,7 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
-	"github.com/go-pidfile/pidfile/internal/rlimit"
+	"github.com/go-pidfile/pidfile/internal/supervise/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,13 +43,13 @@ const (
 var steps = [...]string{
 	stepWrite: "write", stepTruncate: "truncate", stepLink: "link", stepInherit: "inherit",
 	stepGroup: "make a process group for", stepSession: "make a session for", stepChdir: "change the directory for", stepOutput: "redirect the output of",
-	stepUser: "change the user for", stepDie: "bind our end to that of", stepExec: "exec",
+	stepUser: "change the user for", stepDie: "bind our end to that of", stepExec: StepExec,
 }
 
-// A plan is all that the child needs, in a form that takes no allocation, no
+// execArgs is all that the child needs, in a form that takes no allocation, no
 // lock and no deeper stack to use: between fork and exec only this one thread
 // of the runtime exists.
-type plan struct {
+type execArgs struct {
 	fd      int
 	oldSize int64
 	keep    int                            // the descriptor that COMMAND inherits; -1: none
@@ -69,9 +69,9 @@ type plan struct {
 
 	group    bool
 	session  bool
-	tty      int
-	output   int
-	umask    int
+	tty      int   // in whose foreground the group is to be; -1: none
+	output   int   // becomes standard output and error; -1: none
+	umask    int   // -1: ours
 	dir      *byte // nil: ours
 	account  bool
 	uid, gid int
@@ -81,51 +81,51 @@ type plan struct {
 }
 
 // start forks, and in the child records its PID, shows the file and becomes
-// COMMAND. It returns syscall.EEXIST if somebody else's file was faster.
-func (s *starter) start(b *lock.Pending) (pid int, pidfd int32, err error) {
-	pidfd = -1
-	p := plan{fd: b.FD, oldSize: b.OldSize, keep: s.inherited(b), link: b.Link()}
+// COMMAND.
+func (s *Supervisor) start(b *lock.Pending) (err error) {
+	c := s.command
+	p := execArgs{fd: b.FD, oldSize: b.OldSize, keep: c.Inherited(b), link: b.Link()}
 	at, name, from := b.Names()
 	p.at = at
 	if p.pidfile, err = syscall.BytePtrFromString(name); err != nil {
-		return 0, -1, err
+		return err
 	}
 	if from != "" {
 		if p.from, err = syscall.BytePtrFromString(from); err != nil {
-			return 0, -1, err
+			return err
 		}
 	}
-	if p.path, err = syscall.BytePtrFromString(s.path); err != nil {
-		return 0, -1, err
+	if p.path, err = syscall.BytePtrFromString(c.Path); err != nil {
+		return err
 	}
-	argv, err := syscall.SlicePtrFromStrings(s.argv)
+	argv, err := syscall.SlicePtrFromStrings(c.Args)
 	if err != nil {
-		return 0, -1, err
+		return err
 	}
-	envv, err := syscall.SlicePtrFromStrings(s.env)
+	envv, err := syscall.SlicePtrFromStrings(c.Env)
 	if err != nil {
-		return 0, -1, err
+		return err
 	}
-	shArgv, err := syscall.SlicePtrFromStrings(append([]string{"sh", s.path}, s.argv[1:]...))
+	shArgv, err := syscall.SlicePtrFromStrings(c.asScript())
 	if err != nil {
-		return 0, -1, err
+		return err
 	}
 	p.argv, p.envv, p.shArgv = &argv[0], &envv[0], &shArgv[0]
 	var empty [1]byte
-	shell := []byte("/bin/sh\x00")
+	shell := []byte(shell + "\x00")
 	p.empty, p.shell = &empty[0], &shell[0]
 
 	p.caught = caughtSignals()
 	if rlimit.Known {
 		p.nofile = &rlimit.NoFile
 	}
-	if err := p.own(s); err != nil {
-		return 0, -1, err
+	if err := p.setAttrs(s); err != nil {
+		return err
 	}
 
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return 0, -1, os.NewSyscallError("pipe2", err)
+		return os.NewSyscallError("pipe2", err)
 	}
 	p.report = pipe[1]
 	pid, pidfd, errno := p.fork()
@@ -135,12 +135,13 @@ func (s *starter) start(b *lock.Pending) (pid int, pidfd int32, err error) {
 	unix.Close(pipe[1])
 	defer unix.Close(pipe[0])
 	if errno != 0 {
-		return 0, -1, os.NewSyscallError("fork", errno)
+		return os.NewSyscallError("fork", errno)
 	}
 	var said [2]uint32
 	n, err := readFull(pipe[0], (*[8]byte)(unsafe.Pointer(&said))[:])
 	if n == 0 && err == io.EOF {
-		return pid, pidfd, nil // exec closed the pipe
+		s.pid, s.pidfd = pid, pidfd
+		return nil // exec closed the pipe
 	}
 	if n < len(said)*4 { // nobody knows how far it came: it may be COMMAND by now
 		_ = unix.Kill(pid, unix.SIGKILL)
@@ -155,41 +156,53 @@ func (s *starter) start(b *lock.Pending) (pid int, pidfd int32, err error) {
 		}
 	}
 	if n < len(said)*4 {
-		return pid, -1, os.NewSyscallError("read", err)
+		s.pid = pid
+		return os.NewSyscallError("read", err)
 	}
-	e := &startError{steps[said[0]], s.path, syscall.Errno(said[1])}
+	e := &StartError{steps[said[0]], c.Path, syscall.Errno(said[1])}
 	if said[0] < stepGroup {
-		e.path = b.Path()
+		e.Path = b.Path()
 	}
-	if p.link && said[0] == stepLink && (e.errno == unix.EPERM || e.errno == unix.EACCES || e.errno == unix.EOPNOTSUPP || e.errno == unix.ENOSYS || e.errno == unix.EMLINK) {
-		return 0, -1, lock.ErrNoAnonymous
+	if p.link && said[0] == stepLink && (e.Errno == unix.EPERM || e.Errno == unix.EACCES || e.Errno == unix.EOPNOTSUPP || e.Errno == unix.ENOSYS || e.Errno == unix.EMLINK) {
+		return lock.ErrNoAnonymous
 	}
-	if said[0] == stepLink && (e.errno == unix.EEXIST || e.errno == unix.ENOENT) {
-		return 0, -1, e.errno
+	if said[0] == stepLink && (e.Errno == unix.EEXIST || e.Errno == unix.ENOENT) {
+		return e.Errno
 	}
-	return pid, -1, e
+	s.pid = pid
+	return e
 }
 
-// own fills in what COMMAND has of its own.
-func (p *plan) own(s *starter) (err error) {
-	p.group, p.session, p.tty, p.output, p.umask = s.group, s.session, s.tty, s.output, s.umask
-	if s.dir != "" {
-		if p.dir, err = syscall.BytePtrFromString(s.dir); err != nil {
+// setAttrs fills in what COMMAND has of its own.
+func (p *execArgs) setAttrs(s *Supervisor) (err error) {
+	c := s.command
+	p.group, p.session, p.tty, p.output, p.umask = s.group, c.Session, -1, -1, -1
+	if s.keys {
+		p.tty = s.tty
+	}
+	if c.Output != nil {
+		p.output = int(c.Output.Fd())
+	}
+	if c.Umask != nil {
+		p.umask = *c.Umask
+	}
+	if c.Dir != "" {
+		if p.dir, err = syscall.BytePtrFromString(c.Dir); err != nil {
 			return err
 		}
 	}
-	if a := s.account; a != nil {
-		p.account, p.uid, p.gid, p.nGroups = true, a.uid, a.gid, len(a.groups)
-		p.groups = unsafe.SliceData(a.groups)
+	if a := c.Account; a != nil {
+		p.account, p.uid, p.gid, p.nGroups = true, a.UID, a.GID, len(a.Groups)
+		p.groups = unsafe.SliceData(a.Groups)
 	}
-	if s.die {
+	if c.DieTogether {
 		p.parent = uintptr(unix.Getpid())
 	}
 	return nil
 }
 
 // fork starts the child.
-func (p *plan) fork() (pid int, pidfd int32, e syscall.Errno) {
+func (p *execArgs) fork() (pid int, pidfd int32, e syscall.Errno) {
 	syscall.ForkLock.Lock()
 	defer syscall.ForkLock.Unlock()
 	if p.parent == 0 {
@@ -233,7 +246,7 @@ const atFDCWD = ^uintptr(0) - 99 // -100
 //
 //go:norace
 //go:noinline
-func forkExec(p *plan) (pid int, pidfd int32, e syscall.Errno) {
+func forkExec(p *execArgs) (pid int, pidfd int32, e syscall.Errno) {
 	var (
 		text    [32]byte
 		st      unix.Statx_t

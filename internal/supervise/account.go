@@ -1,4 +1,4 @@
-package main
+package supervise
 
 import (
 	"errors"
@@ -6,35 +6,36 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// An account is whom COMMAND runs as.
-type account struct {
-	uid, gid   int
-	groups     []uint32
-	name, home string
-	shell      string
+// An Account is whom COMMAND runs as.
+type Account struct {
+	UID, GID   int
+	Groups     []uint32 // all of them; GID is not added
+	Name, Home string
+	Shell      string
 }
 
-// lookUpAccount reads USER[:GROUP], each a name or a number. Without GROUP it
+// LookUpAccount reads USER[:GROUP], each a name or a number. Without GROUP it
 // is the user's own group, and those that the user is a member of.
-func lookUpAccount(s string) (*account, error) {
+func LookUpAccount(s string) (*Account, error) {
 	name, group, grouped := strings.Cut(s, ":")
 	if name == "" || grouped && group == "" {
 		return nil, fmt.Errorf("%q is not USER or USER:GROUP", s)
 	}
-	a := &account{name: name}
+	a := &Account{Name: name}
 	u, err := user.Lookup(name)
 	if err != nil {
 		if u, err = user.LookupId(name); err != nil {
 			return numbered(s, name, group)
 		}
 	}
-	a.name, a.home, a.shell = u.Username, u.HomeDir, loginShell(u.Username)
-	a.uid, _ = strconv.Atoi(u.Uid) // decimal numbers on Unix, says package user
-	a.gid, _ = strconv.Atoi(u.Gid)
+	a.Name, a.Home, a.Shell = u.Username, u.HomeDir, loginShell(u.Username)
+	a.UID, _ = strconv.Atoi(u.Uid) // decimal numbers on Unix, says package user
+	a.GID, _ = strconv.Atoi(u.Gid)
 	if grouped {
 		return a, a.setGroup(group)
 	}
@@ -47,13 +48,13 @@ func lookUpAccount(s string) (*account, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the groups of %s: %w", name, err)
 		}
-		a.groups = append(a.groups, uint32(n))
+		a.Groups = append(a.Groups, uint32(n))
 	}
 	return a, nil
 }
 
 // numbered is the account of a number that no user has: it needs a group.
-func numbered(s, name, group string) (*account, error) {
+func numbered(s, name, group string) (*Account, error) {
 	uid, err := strconv.ParseUint(name, 10, 31)
 	if err != nil {
 		return nil, fmt.Errorf("there is no user %q", name)
@@ -61,12 +62,12 @@ func numbered(s, name, group string) (*account, error) {
 	if group == "" {
 		return nil, fmt.Errorf("no user has the number %s: write UID:GID", name)
 	}
-	a := &account{uid: int(uid), name: name, home: "/", shell: defaultShell}
+	a := &Account{UID: int(uid), Name: name, Home: "/", Shell: shell}
 	return a, a.setGroup(group)
 }
 
 // setGroup makes group, a name or a number, the only one.
-func (a *account) setGroup(group string) error {
+func (a *Account) setGroup(group string) error {
 	id := group
 	g, err := user.LookupGroup(group)
 	if err == nil {
@@ -76,11 +77,9 @@ func (a *account) setGroup(group string) error {
 	if err != nil {
 		return errors.New("there is no group " + strconv.Quote(group))
 	}
-	a.gid, a.groups = int(n), []uint32{uint32(n)}
+	a.GID, a.Groups = int(n), []uint32{uint32(n)}
 	return nil
 }
-
-const defaultShell = "/bin/sh"
 
 // loginShell returns the user's shell as passwd(5) has it, or sh(1) for one who
 // has none, or none to log in with.
@@ -95,12 +94,12 @@ func loginShell(name string) string {
 			break
 		}
 	}
-	return defaultShell
+	return shell
 }
 
 // path is PATH of a login.
-func (a *account) path() string {
-	if a.uid == 0 {
+func (a *Account) path() string {
+	if a.UID == 0 {
 		return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	}
 	return "/usr/local/bin:/usr/bin:/bin"
@@ -108,8 +107,8 @@ func (a *account) path() string {
 
 // environ is what a login of the account would set, and of ours what tells about
 // the terminal and the language.
-func (a *account) environ(ours []string) []string {
-	env := []string{"HOME=" + a.home, "USER=" + a.name, "LOGNAME=" + a.name, "SHELL=" + a.shell, "PATH=" + a.path()}
+func (a *Account) environ(ours []string) []string {
+	env := []string{"HOME=" + a.Home, "USER=" + a.Name, "LOGNAME=" + a.Name, "SHELL=" + a.Shell, "PATH=" + a.path()}
 	for _, v := range ours {
 		name, _, _ := strings.Cut(v, "=")
 		if name == "TERM" || name == "LANG" || strings.HasPrefix(name, "LC_") {
@@ -117,4 +116,34 @@ func (a *account) environ(ours []string) []string {
 		}
 	}
 	return env
+}
+
+// Environ returns the environment for a COMMAND that holds the PID file at path: that
+// of this process or, if a is not nil, that of a login, in which nothing of ours is
+// left but terminal and language; and in either vars, which are NAME=VALUE, or NAME
+// for the value that this process has.
+//
+// PIDFILE_HELD tells path. Who finds that in a process that has the lock need not
+// trust the directory: see pidfile.Find.
+func Environ(path string, a *Account, vars []string) []string {
+	env := os.Environ()
+	if a != nil {
+		env = a.environ(env)
+	}
+	env = setenv(env, "PIDFILE_HELD", path)
+	for _, v := range vars {
+		name, value, given := strings.Cut(v, "=")
+		if !given {
+			value, given = os.LookupEnv(name)
+		}
+		if given {
+			env = setenv(env, name, value)
+		}
+	}
+	return env
+}
+
+func setenv(env []string, name, value string) []string {
+	outer := func(v string) bool { return strings.HasPrefix(v, name+"=") }
+	return append(slices.DeleteFunc(env, outer), name+"="+value)
 }

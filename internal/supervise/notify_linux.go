@@ -1,4 +1,4 @@
-package main
+package supervise
 
 import (
 	"net"
@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A readySocket hears from COMMAND that it is ready: sd_notify(3).
+// A NotifySocket hears from COMMAND that it is ready: sd_notify(3).
 //
 // Everybody can send to it, and few messages fill it, unix(7): so it is emptied
 // from the beginning on, as fast as that goes, and what is from others than those
 // whom we hear is dropped at once.
-type readySocket struct {
+type NotifySocket struct {
 	conn  *net.UnixConn
 	users []int
 	ready chan struct{}
@@ -30,18 +30,18 @@ type readySocket struct {
 // maxEarly bounds early: COMMAND's PID is known a moment after it has started.
 const maxEarly = 1 << 16
 
-// listenReady makes a socket in the abstract namespace, which every user can
+// ListenNotify makes a socket in the abstract namespace, which every user can
 // reach and which leaves no file. Its name is the kernel's choice, so that nobody
 // can have taken it. The kernel says who sends, too: what is neither from root,
 // nor from us, nor from COMMAND or its user is not heard.
-func listenReady(a *account) (*readySocket, error) {
+func ListenNotify(a *Account) (*NotifySocket, error) {
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{})
 	if err != nil {
 		return nil, err
 	}
-	s := &readySocket{conn: conn, users: []int{0, os.Geteuid()}, ready: make(chan struct{}), early: map[int]bool{}}
+	s := &NotifySocket{conn: conn, users: []int{0, os.Geteuid()}, ready: make(chan struct{}), early: map[int]bool{}}
 	if a != nil {
-		s.users = append(s.users, a.uid)
+		s.users = append(s.users, a.UID)
 	}
 	raw, err := conn.SyscallConn()
 	if err == nil {
@@ -60,10 +60,10 @@ func listenReady(a *account) (*readySocket, error) {
 }
 
 // Name is what NOTIFY_SOCKET is to be set to.
-func (s *readySocket) Name() string { return s.conn.LocalAddr().String() }
+func (s *NotifySocket) Name() string { return s.conn.LocalAddr().String() }
 
-// Listen says which PID COMMAND has.
-func (s *readySocket) Listen(pid int) {
+// SetCommand says which PID COMMAND has.
+func (s *NotifySocket) SetCommand(pid int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pid = pid
@@ -74,9 +74,9 @@ func (s *readySocket) Listen(pid int) {
 }
 
 // Ready is closed when COMMAND has said so.
-func (s *readySocket) Ready() <-chan struct{} { return s.ready }
+func (s *NotifySocket) Ready() <-chan struct{} { return s.ready }
 
-func (s *readySocket) setReady() {
+func (s *NotifySocket) setReady() {
 	if !s.said {
 		s.said = true
 		close(s.ready)
@@ -84,7 +84,7 @@ func (s *readySocket) setReady() {
 }
 
 // Status is the last STATUS= of COMMAND.
-func (s *readySocket) Status() string {
+func (s *NotifySocket) Status() string {
 	if s == nil {
 		return ""
 	}
@@ -93,11 +93,11 @@ func (s *readySocket) Status() string {
 	return s.status
 }
 
-func (s *readySocket) Close() error { return s.conn.Close() }
+func (s *NotifySocket) Close() error { return s.conn.Close() }
 
 // drain reads all messages that are there. It reports whether there is nothing
 // more to wait for.
-func (s *readySocket) drain(fd uintptr) bool {
+func (s *NotifySocket) drain(fd uintptr) bool {
 	var text [8192]byte
 	var oob [1024]byte
 	for {
@@ -115,7 +115,7 @@ func (s *readySocket) drain(fd uintptr) bool {
 }
 
 // hear takes a message. It reports whether COMMAND is ready.
-func (s *readySocket) hear(text string, from *unix.Ucred) (ready bool) {
+func (s *NotifySocket) hear(text string, from *unix.Ucred) (ready bool) {
 	if from == nil {
 		return false
 	}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package supervise
 
 import (
 	"fmt"
@@ -12,14 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// stopKey is what Ctrl-Z sends.
+const stopKey = unix.SIGTSTP
+
+// passed are the signals that COMMAND gets in our stead.
+var passed = [...]syscall.Signal{
+	unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT,
+	unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGCONT,
+}
+
 // maxSignal is the largest number of a signal, Linux's SIGRTMAX.
 const maxSignal = 64
 
 // Linux's real-time signals, less those that the C library keeps for itself.
 const sigRTMin, sigRTMax = 34, 64
 
-// parseSignal reads HUP, SIGHUP, 1 or RTMIN+3.
-func parseSignal(s string) (syscall.Signal, error) {
+// ParseSignal reads HUP, SIGHUP, 1 or RTMIN+3.
+func ParseSignal(s string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil {
 		if n >= 1 && n <= maxSignal && s == strconv.Itoa(n) { // neither +1 nor 01
 			return syscall.Signal(n), nil

@@ -1,4 +1,4 @@
-package main
+package supervise
 
 import (
 	"os/signal"
@@ -24,7 +24,7 @@ func ourTerminal() (tty int, foreground bool) {
 }
 
 // giveTerminal puts COMMAND's group into the foreground, if ours is there.
-func (s *supervisor) giveTerminal() {
+func (s *Supervisor) giveTerminal() {
 	if s.tty < 0 {
 		return
 	}
@@ -34,7 +34,7 @@ func (s *supervisor) giveTerminal() {
 }
 
 // takeTerminal puts our group into the foreground, if COMMAND's is there.
-func (s *supervisor) takeTerminal() {
+func (s *Supervisor) takeTerminal() {
 	if s.tty < 0 {
 		return
 	}
@@ -45,7 +45,7 @@ func (s *supervisor) takeTerminal() {
 
 // foreground puts a group into the foreground. From the background that would
 // stop us: TIOCSPGRP(2const).
-func (s *supervisor) foreground(group int) {
+func (s *Supervisor) foreground(group int) {
 	signal.Ignore(unix.SIGTTOU)
 	_ = unix.IoctlSetPointerInt(s.tty, unix.TIOCSPGRP, group) // the terminal may be gone
 	signal.Reset(unix.SIGTTOU)
@@ -53,7 +53,7 @@ func (s *supervisor) foreground(group int) {
 
 // suspend stops COMMAND, which has a session of its own, so that our terminal's
 // keys cannot, and us. We go on, and have it go on, by the same CONT.
-func (s *supervisor) suspend() {
+func (s *Supervisor) suspend() {
 	if leader, err := unix.Getsid(0); err == nil && leader == unix.Getpgrp() {
 		return // nobody could have us go on: see checkStopped
 	}
@@ -65,7 +65,7 @@ func (s *supervisor) suspend() {
 // Where there is no such shell, because ours is the group of the session's leader
 // as in a container, nobody could have us go on: there a key does not stop
 // COMMAND either, as it would not without a group of its own.
-func (s *supervisor) checkStopped() {
+func (s *Supervisor) checkStopped() {
 	if s.tty < 0 {
 		return
 	}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package supervise
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openLog opens the log of a COMMAND that runs as a; nil is as we do. flags are
+// OpenLog opens the log of a COMMAND that runs as a; nil is as we do. flags are
 // O_RDONLY, or what makes it COMMAND's output.
 //
 // It is opened with that user's rights: where the user may change the way to it,
@@ -23,18 +23,20 @@ import (
 // those do not suffice, and only root could have put the file there, as in
 // /var/log, is it opened with ours. Neither way leads through a link at its end,
 // to anything but a regular file, or to one that has another name as well.
-func openLog(path string, a *account, flags int) (*os.File, error) {
+//
+// An error may have a method Hint() string, which says what helps.
+func OpenLog(path string, a *Account, flags int) (*os.File, error) {
 	if path == os.DevNull {
 		return os.OpenFile(path, flags, 0)
 	}
 	flags |= unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
 	fd, err := -1, error(nil)
 	open := func() { fd, err = unix.Open(path, flags, 0o644) }
-	if a == nil || a.uid == 0 {
+	if a == nil || a.UID == 0 {
 		open()
 	} else {
 		if err := asUser(a, open); err != nil {
-			return nil, fmt.Errorf("become %s: %w", a.name, err)
+			return nil, fmt.Errorf("become %s: %w", a.Name, err)
 		}
 		if err == unix.EACCES && a.cannotChange(filepath.Dir(path), maxLinks) {
 			open()
@@ -61,19 +63,29 @@ func openLog(path string, a *account, flags int) (*os.File, error) {
 	return nil, err
 }
 
+// A hintError knows what helps.
+type hintError struct {
+	err  error
+	hint string
+}
+
+func (e *hintError) Error() string { return e.err.Error() }
+func (e *hintError) Unwrap() error { return e.err }
+func (e *hintError) Hint() string  { return e.hint }
+
 // logError says why a log could not be opened, and what helps.
-func logError(path string, a *account, err error) error {
+func logError(path string, a *Account, err error) error {
 	fi, there := os.Lstat(path)
 	switch {
 	case there == nil && fi.Mode()&fs.ModeSymlink != 0:
-		return &hinted{fmt.Errorf("%s is a symbolic link", path), "name the file that it leads to"}
+		return &hintError{fmt.Errorf("%s is a symbolic link", path), "name the file that it leads to"}
 	case there == nil && !fi.Mode().IsRegular():
 		return fmt.Errorf("%s is not a regular file", path)
 	}
 	err = &fs.PathError{Op: "open", Path: path, Err: err}
-	if a != nil && a.uid != 0 {
-		return &hinted{fmt.Errorf("as user %s: %w", a.name, err),
-			"name a file that " + a.name + " may write, or one that is in a directory which only root can change"}
+	if a != nil && a.UID != 0 {
+		return &hintError{fmt.Errorf("as user %s: %w", a.Name, err),
+			"name a file that " + a.Name + " may write, or one that is in a directory which only root can change"}
 	}
 	return err
 }
@@ -83,8 +95,8 @@ const maxLinks = 8
 
 // cannotChange reports whether only root, and not a, can change where dir leads.
 // The last directory may also be writable for a group that a is not in, as
-// /var/log is for syslog's: what that group could put there openLog refuses.
-func (a *account) cannotChange(dir string, links int) bool {
+// /var/log is for syslog's: what that group could put there OpenLog refuses.
+func (a *Account) cannotChange(dir string, links int) bool {
 	elements := strings.FieldsFunc(dir, func(r rune) bool { return r == '/' })
 	way := "/"
 	for i := 0; ; i++ {
@@ -116,7 +128,7 @@ func (a *account) cannotChange(dir string, links int) bool {
 }
 
 // member reports whether a is in a file's group.
-func (a *account) member(fi fs.FileInfo) bool {
+func (a *Account) member(fi fs.FileInfo) bool {
 	st, ok := fi.Sys().(*syscall.Stat_t)
-	return !ok || int(st.Gid) == a.gid || slices.Contains(a.groups, st.Gid)
+	return !ok || int(st.Gid) == a.GID || slices.Contains(a.Groups, st.Gid)
 }

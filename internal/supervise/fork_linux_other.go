@@ -1,6 +1,6 @@
 //go:build linux && !amd64 && !arm64
 
-package main
+package supervise
 
 import (
 	"os"
@@ -39,11 +39,11 @@ var notified chan os.Signal
 // come while we are in its foreground, count as sent by them.
 func catch(pipe int, others ...syscall.Signal) {
 	notified = make(chan os.Signal, 64)
-	notify(notified, append(passed[:], others...)...)
+	Notify(notified, append(passed[:], others...)...)
 	go func() {
 		for s := range notified {
 			sig := s.(syscall.Signal)
-			c := caught{sig: int32(sig)}
+			c := siginfo{sig: int32(sig)}
 			if (sig == unix.SIGINT || sig == unix.SIGQUIT) && inForeground() {
 				c.code = siKernel
 			}

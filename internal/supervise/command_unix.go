@@ -48,6 +48,12 @@ func (c *Command) Exec(fd int) error {
 	return &StartError{step, c.Path, err.(syscall.Errno)}
 }
 
+// asScript is the argument list that runs COMMAND, a script without #!, as execvp(3)
+// does.
+func (c *Command) asScript() []string {
+	return append([]string{"sh", c.Path}, c.Args[1:]...)
+}
+
 // StartDetached starts a COMMAND that writes a PID file itself, in a session of its
 // own and without a supervisor. It has Path, Args, Env, Dir, Umask, Account and
 // Output; no other field counts.

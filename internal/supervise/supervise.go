@@ -15,8 +15,9 @@
 // left: [Command.Exec]. To start one that writes its PID file itself:
 // [Command.StartDetached].
 //
-// Signals belong to a process, so there is one Supervisor at a time in it. Wait
-// blocks; no other method does, but for Reap if COMMAND has not ended, and Stop on
+// Signals belong to a process, so there is one Supervisor in it: what New has caught
+// stays caught when COMMAND has ended, so that a signal that comes late does no harm.
+// Wait blocks; no other method does, but for Reap if COMMAND has not ended, and Stop on
 // systems other than Linux. Stop may be called by any goroutine.
 //
 // # Systems
@@ -93,7 +94,12 @@ func (s *Supervisor) PID() int { return s.pid }
 // COMMAND is not reaped: as long as it is a zombie, no other process gets its PID.
 // longRun is called, if COMMAND runs for longer than a moment, to begin what only
 // then pays. Wait reports whether MaxRuntime was exceeded.
-func (s *Supervisor) Wait(longRun func()) (overtime bool) { return s.wait(longRun) }
+func (s *Supervisor) Wait(longRun func()) (overtime bool) {
+	if longRun == nil {
+		longRun = func() {}
+	}
+	return s.wait(longRun)
+}
 
 // Stop ends COMMAND as if MaxRuntime had been exceeded: TERM, and KILL after
 // KillAfter.
@@ -140,11 +146,5 @@ func (c *Command) Inherited(p *lock.Pending) int {
 	return p.LockFD
 }
 
-// asScript is the argument list that runs COMMAND, a script without #!, as execvp(3)
-// does.
-func (c *Command) asScript() []string {
-	return append([]string{"sh", c.Path}, c.Args[1:]...)
-}
-
-// shell runs it.
+// shell runs a COMMAND that execve(2) does not know: a script without #!.
 const shell = "/bin/sh"

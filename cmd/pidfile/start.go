@@ -130,16 +130,6 @@ func changed(c *cobra.Command) (flags []string) {
 	return flags
 }
 
-// checkForeign refuses what needs a supervisor, which a foreign COMMAND has not.
-func (l *launcher) checkForeign(c *cobra.Command) error {
-	for _, name := range []string{"ready", "group", "tree", "max-runtime", "die-together", "close", "on-lost", "mode"} {
-		if c.Flags().Changed(name) {
-			return fmt.Errorf("--foreign and --%s: a foreign COMMAND has no supervisor, and writes PIDFILE itself", name)
-		}
-	}
-	return nil
-}
-
 // lastLines returns the end of what COMMAND has written to its log since from.
 func lastLines(log *os.File, from int64) []string {
 	const most, wide = 10, 4096

@@ -83,9 +83,9 @@ func report(all []outcome, asJSON bool) error {
 		worst = max(worst, o.code)
 		switch {
 		case o.Error != "":
-			complain(errors.New(o.Error))
+			printError(errors.New(o.Error))
 		case !asJSON:
-			fmt.Fprintln(&stdout, printable(o.Path+": "+o.Result))
+			printLine("%s: %s", o.Path, o.Result)
 		}
 	}
 	if asJSON {

@@ -28,7 +28,7 @@ Exit codes:
   pidfile clean /run/old.pid`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return &hinted{errors.New("clean needs a DIR or PIDFILE"), "'pidfile clean -n /run' shows what it would remove there"}
+				return withHint(errors.New("clean needs a DIR or PIDFILE"), "'pidfile clean -n /run' shows what it would remove there")
 			}
 			return nil
 		},

@@ -87,7 +87,7 @@ func examined(args []string) (dir, file string, err error) {
 		return dir, "", err
 	case err == nil || strings.HasSuffix(arg, ".pid"):
 	case strings.ContainsRune(arg, filepath.Separator):
-		return "", "", &hinted{fmt.Errorf("%s: no such directory", arg), "a PIDFILE exists or ends in .pid"}
+		return "", "", withHint(fmt.Errorf("%s: no such directory", arg), "a PIDFILE exists or ends in .pid")
 	default:
 		if path, err := resolve(arg); err == nil {
 			if _, err := os.Lstat(path); err != nil {

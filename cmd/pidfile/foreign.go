@@ -61,7 +61,7 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 				return err
 			}
 		case s.State == pidfile.Unknown:
-			return &hinted{fmt.Errorf("%s: it cannot be told whether it runs", l.path), "'pidfile status --explain " + l.path + "' tells more"}
+			return withHint(fmt.Errorf("%s: it cannot be told whether it runs", l.path), "'pidfile status --explain "+l.path+"' tells more")
 		}
 	}
 	return l.startForeign(ctx)
@@ -119,18 +119,18 @@ func (l *launcher) startForeign(ctx context.Context) error {
 				return nil
 			}
 			if errors.Is(err, context.Canceled) {
-				note("interrupted: PID %d goes on starting; it writes %s itself", c.Process.Pid, l.path)
+				infof("interrupted: PID %d goes on starting; it writes %s itself", c.Process.Pid, l.path)
 				return interruption(ctx)
 			}
 			if !errors.Is(err, context.DeadlineExceeded) {
 				return fmt.Errorf("%s: PID %d goes on starting: %w", l.path, c.Process.Pid, err)
 			}
-			complain(fmt.Errorf("%s: PID %d has not written it after %v", l.path, c.Process.Pid, l.timeout))
+			printError(fmt.Errorf("%s: PID %d has not written it after %v", l.path, c.Process.Pid, l.timeout))
 			l.showLog()
 			if ended != nil {
 				l.endForeign(c.Process, ended)
 			} else {
-				note("warning: what it left in the background goes on: PIDFILE would have named it")
+				infof("warning: what it left in the background goes on: PIDFILE would have named it")
 			}
 			return exit(exitTimeout)
 		}
@@ -165,7 +165,7 @@ func (l *launcher) endForeign(p *os.Process, ended <-chan error) {
 }
 
 func (l *launcher) cannotStart(err error) error {
-	complain(fmt.Errorf("%s: cannot be executed: %w", l.command.Path, err))
+	printError(fmt.Errorf("%s: cannot be executed: %w", l.command.Path, err))
 	if errors.Is(err, fs.ErrNotExist) {
 		return exit(exitNotFound)
 	}
@@ -185,7 +185,7 @@ func warnForeign(path string, a *supervise.Account) {
 	}
 	dir := filepath.Dir(path)
 	if doubt := untrusted(dir, uid); doubt != "" {
-		note("warning: %s %s, and with --foreign nothing else proves which process %s names: 'pidfile stop' will refuse", dir, doubt, path)
+		infof("warning: %s %s, and with --foreign nothing else proves which process %s names: 'pidfile stop' will refuse", dir, doubt, path)
 		hint("put PIDFILE into a directory that only root can change, such as /run, or use stop --program")
 	}
 }

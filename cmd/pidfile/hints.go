@@ -15,16 +15,12 @@ import (
 // usage is an error in the command line: nothing has been touched.
 func usage(c *cobra.Command, err error) error {
 	var (
-		known   *hinted
 		invalid *pflag.InvalidValueError
 		unknown *pflag.NotExistError
 		number  *strconv.NumError
 	)
-	hint := ""
-	switch {
-	case errors.As(err, &known):
-		hint = known.hint
-	case errors.As(err, &unknown):
+	hint := hintOf(err)
+	if hint == "" && errors.As(err, &unknown) {
 		hint = flagHint(c, unknown)
 	}
 	if errors.As(err, &invalid) {
@@ -38,7 +34,7 @@ func usage(c *cobra.Command, err error) error {
 	if !c.HasParent() && c.Name() != "pidfile" { // "run" on its own: see dispatch
 		path = "pidfile " + path
 	}
-	return &hinted{err, cmp.Or(hint, "see '"+path+" --help'")}
+	return withHint(err, cmp.Or(hint, "see '"+path+" --help'"))
 }
 
 // synonyms are the names that other tools have for commands.
@@ -56,7 +52,7 @@ func unknownCommand(root *cobra.Command, name string) error {
 	}
 	err := fmt.Errorf("unknown command %q", name)
 	if near := cmp.Or(synonyms[name], nearest(name, names)); near != "" {
-		return &hinted{err, "did you mean '" + near + "'?"}
+		return withHint(err, "did you mean '"+near+"'?")
 	}
 	return usage(root, err)
 }

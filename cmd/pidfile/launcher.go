@@ -82,9 +82,9 @@ func interruption(ctx context.Context) exit {
 	return exitFailure
 }
 
-// News is what "pidfile run" tells: started PID, running PID, unproven, or ended
+// A message is what "pidfile run" tells: started PID, running PID, unproven, or ended
 // CODE.
-type news struct {
+type message struct {
 	word string
 	n    int
 }
@@ -108,22 +108,22 @@ func (l *launcher) launchRun(ctx context.Context) error {
 		return err
 	}
 	_ = run.ExtraFiles[0].Close() // now only the other end tells
-	told := make(chan news)
-	go readNews(reports, told)
-	var first news
+	messages := make(chan message)
+	go readMessages(reports, messages)
+	var first message
 	select {
-	case first = <-told:
+	case first = <-messages:
 	case <-ctx.Done(): // restart waits for the old one's end
 		_ = run.Process.Signal(syscall.SIGTERM)
-		for range told { // until it has ended, and COMMAND if that was started
+		for range messages { // until it has ended, and COMMAND if that was started
 		}
 		_ = run.Wait()
-		note("interrupted: %s was not started", l.path)
+		infof("interrupted: %s was not started", l.path)
 		return interruption(ctx)
 	}
 	switch first.word {
 	case "started":
-		return l.await(ctx, run, first.n, told, ready)
+		return l.await(ctx, run, first.n, messages, ready)
 	case "running":
 		_ = run.Wait()
 		if err := l.running(); err != errEnded || l.retries == 0 {
@@ -168,15 +168,15 @@ func (l *launcher) background() (*exec.Cmd, io.Reader, error) {
 	return run, r, nil
 }
 
-// readNews sends what "pidfile run" tells, and closes told when it tells no more.
-func readNews(r io.Reader, told chan<- news) {
+// readMessages sends what "pidfile run" tells, and closes messages when there are no more.
+func readMessages(r io.Reader, messages chan<- message) {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
-		var m news
+		var m message
 		_, _ = fmt.Sscan(lines.Text(), &m.word, &m.n) // unproven comes without a number
-		told <- m
+		messages <- m
 	}
-	close(told)
+	close(messages)
 }
 
 // errEnded is what running returns if what ran has ended since.
@@ -194,12 +194,12 @@ func (l *launcher) running() error {
 	case errors.Is(err, pidfile.ErrUntrusted), errors.Is(err, errors.ErrUnsupported): // which is for those who act
 	default:
 		o := refusal(l.path, err)
-		complain(&hinted{errors.New(o.Error + "; nothing was started"), holdersHint(l.path)})
+		printError(withHint(errors.New(o.Error+"; nothing was started"), holdersHint(l.path)))
 		return exit(exitUnproven)
 	}
 	if !l.quiet {
 		s, _ := pidfile.Inspect(l.path)
-		printLine("%s: already running: %s", l.path, who(s))
+		printLine("%s: already running: %s", l.path, describe(s))
 	}
 	if l.conflict != 0 {
 		return exit(l.conflict)
@@ -208,7 +208,7 @@ func (l *launcher) running() error {
 }
 
 // await returns when COMMAND is ready, or is not going to be.
-func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, told <-chan news, ready *supervise.NotifySocket) error {
+func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, messages <-chan message, ready *supervise.NotifySocket) error {
 	began := time.Now()
 	if ready != nil {
 		ready.SetCommand(pid)
@@ -225,7 +225,7 @@ func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, told <-cha
 		select {
 		case <-said:
 		case <-lived.C:
-		case m, more := <-told:
+		case m, more := <-messages:
 			line.End()
 			if !more {
 				return fmt.Errorf("%s: the 'pidfile run' of PID %d was killed", l.path, pid)
@@ -237,10 +237,10 @@ func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, told <-cha
 			return l.endedEarly(fmt.Sprintf("PID %d ended before it was ready: %s", pid, exitText(m.n)), m.n == 0)
 		case <-late.C:
 			line.End()
-			return l.tooLate(fmt.Sprintf("PID %d was not ready after %v", pid, l.timeout), run, told)
+			return l.tooLate(fmt.Sprintf("PID %d was not ready after %v", pid, l.timeout), run, messages)
 		case <-ctx.Done():
 			line.End()
-			note("interrupted: PID %d goes on starting; 'pidfile stop %s' stops it", pid, l.path)
+			infof("interrupted: PID %d goes on starting; 'pidfile stop %s' stops it", pid, l.path)
 			return interruption(ctx)
 		}
 		line.End()
@@ -285,11 +285,11 @@ func (l *launcher) endedEarly(what string, success bool) error {
 	err := fmt.Errorf("%s: %s", l.path, what)
 	switch {
 	case success && !l.foreign:
-		err = &hinted{err, "if COMMAND goes into the background by itself, have it stay in the foreground, or use --foreign"}
+		err = withHint(err, "if COMMAND goes into the background by itself, have it stay in the foreground, or use --foreign")
 	case l.log == "":
-		err = &hinted{err, "--log FILE keeps what it says"}
+		err = withHint(err, "--log FILE keeps what it says")
 	}
-	complain(err)
+	printError(err)
 	l.showLog()
 	return exit(exitNotReady)
 }
@@ -300,16 +300,16 @@ func (l *launcher) showLog() {
 	}
 	log, err := supervise.OpenLog(l.logPath, l.command.Account, os.O_RDONLY)
 	if err != nil {
-		note("the log cannot be shown: %v", err)
+		infof("the log cannot be shown: %v", err)
 		return
 	}
 	defer log.Close()
 	lines := lastLines(log, l.before)
 	if len(lines) == 0 {
-		note("it wrote nothing to %s", l.log)
+		infof("it wrote nothing to %s", l.log)
 		return
 	}
-	note("the end of %s:", l.log)
+	infof("the end of %s:", l.log)
 	for _, line := range lines {
 		sayLine("  " + line)
 	}
@@ -317,8 +317,8 @@ func (l *launcher) showLog() {
 
 // tooLate stops what is not ready: with a TERM through "pidfile run", which knows
 // of groups and trees, and with KILL if that does not help.
-func (l *launcher) tooLate(what string, run *exec.Cmd, told <-chan news) error {
-	complain(fmt.Errorf("%s: %s: stopping it", l.path, what))
+func (l *launcher) tooLate(what string, run *exec.Cmd, messages <-chan message) error {
+	printError(fmt.Errorf("%s: %s: stopping it", l.path, what))
 	l.showLog()
 	if l.command.KillAfter > 0 {
 		_ = run.Process.Signal(syscall.SIGTERM) // it may have ended
@@ -328,21 +328,21 @@ func (l *launcher) tooLate(what string, run *exec.Cmd, told <-chan news) error {
 		return fmt.Sprintf("waiting for it to end, KILL in %v", max(0, l.command.KillAfter-waited).Round(time.Second))
 	})
 	defer line.End()
-	if !ends(told, l.command.KillAfter) {
+	if !ends(messages, l.command.KillAfter) {
 		if o := s.stop(l.path); o.code != 0 {
 			line.End()
-			complain(errors.New(o.Error))
+			printError(errors.New(o.Error))
 		}
 	}
 	return exit(exitTimeout)
 }
 
 // ends reports whether "pidfile run" tells, in that time, no more.
-func ends(told <-chan news, within time.Duration) bool {
+func ends(messages <-chan message, within time.Duration) bool {
 	late := time.After(within)
 	for {
 		select {
-		case _, more := <-told:
+		case _, more := <-messages:
 			if !more {
 				return true
 			}

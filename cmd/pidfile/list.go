@@ -112,11 +112,11 @@ func listAll(dirs []string, summary bool, add func(pidfile.Status)) {
 		case summary && errors.Is(err, fs.ErrPermission):
 			denied++
 		default:
-			note("%v", err) // a directory: nothing is known of its files
+			infof("%v", err) // a directory: nothing is known of its files
 		}
 	}
 	if denied > 0 {
-		note("%d of the directories below %s cannot be read: root sees all", denied, strings.Join(dirs, " and "))
+		infof("%d of the directories below %s cannot be read: root sees all", denied, strings.Join(dirs, " and "))
 	}
 }
 

@@ -39,14 +39,14 @@ func execute(args []string) int {
 	var code exit
 	switch {
 	case err == nil && stdout.err != nil:
-		complain(fmt.Errorf("standard output: %w", stdout.err))
+		printError(fmt.Errorf("standard output: %w", stdout.err))
 		return exitFailure
 	case err == nil:
 		return 0
 	case errors.As(err, &code):
 		return int(code)
 	}
-	complain(err)
+	printError(err)
 	return exitFailure
 }
 

@@ -22,7 +22,7 @@ func resolve(arg string) (string, error) {
 	case strings.ContainsRune(arg, filepath.Separator) || strings.HasSuffix(arg, ".pid"):
 		return filepath.Abs(arg)
 	case isNumber(arg):
-		return "", &hinted{errNumber(arg), "'kill " + arg + "' signals a PID; a file of that name is ./" + arg}
+		return "", withHint(errNumber(arg), "'kill "+arg+"' signals a PID; a file of that name is ./"+arg)
 	}
 	path, err := names.Path(arg, false)
 	return path, hintPrivate(err)
@@ -30,7 +30,7 @@ func resolve(arg string) (string, error) {
 
 func hintPrivate(err error) error {
 	if errors.Is(err, names.ErrNotPrivate) {
-		return &hinted{err, "remove it, set XDG_RUNTIME_DIR, or give PIDFILE as a path"}
+		return withHint(err, "remove it, set XDG_RUNTIME_DIR, or give PIDFILE as a path")
 	}
 	return err
 }

@@ -80,7 +80,7 @@ Exit codes:
 
 func needsCommand(c *cobra.Command, args []string) error {
 	if len(args) > 0 && isNumber(args[0]) {
-		return &hinted{errNumber(args[0]), "'--timeout " + args[0] + "' waits that many seconds; --wait takes no value"}
+		return withHint(errNumber(args[0]), "'--timeout "+args[0]+"' waits that many seconds; --wait takes no value")
 	}
 	if _, command := splitCommand(args); len(command) > 0 {
 		return nil

@@ -96,22 +96,22 @@ func findCommand(name, dir string) (string, error) {
 		}
 		return file, nil
 	case errors.Is(err, fs.ErrPermission) || isDir(look):
-		complain(fmt.Errorf("%s: cannot be executed", look))
+		printError(fmt.Errorf("%s: cannot be executed", look))
 		return "", exit(exitNotExec)
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, exec.ErrNotFound) && !errors.Is(err, syscall.ENOTDIR):
-		complain(fmt.Errorf("%s: cannot be executed: %v", look, errors.Unwrap(err)))
+		printError(fmt.Errorf("%s: cannot be executed: %v", look, errors.Unwrap(err)))
 		return "", exit(exitNotExec)
 	}
 	err = fmt.Errorf("%s: command not found", look)
 	switch {
 	case name == "-c":
-		err = &hinted{err, "a command line for the shell is: PIDFILE sh -c 'COMMAND LINE'"}
+		err = withHint(err, "a command line for the shell is: PIDFILE sh -c 'COMMAND LINE'")
 	case strings.HasPrefix(name, "-"):
-		err = &hinted{err, "flags of run go before PIDFILE"}
+		err = withHint(err, "flags of run go before PIDFILE")
 	case strings.Contains(name, " "):
-		err = &hinted{err, "COMMAND and its arguments are words of their own: leave the quotes out, or use sh -c '" + name + "'"}
+		err = withHint(err, "COMMAND and its arguments are words of their own: leave the quotes out, or use sh -c '"+name+"'")
 	}
-	complain(err)
+	printError(err)
 	return "", exit(exitNotFound)
 }
 
@@ -204,7 +204,7 @@ func (r *runner) notReplaced(o outcome) error {
 	if s, _ := pidfile.Inspect(r.path); notNamed(s) != "" && !r.holders {
 		hint += "; --holders stops who has the lock"
 	}
-	complain(&hinted{fmt.Errorf("%s: cannot be replaced: %s", r.path, why), hint})
+	printError(withHint(fmt.Errorf("%s: cannot be replaced: %s", r.path, why), hint))
 	r.tell("unproven")
 	return exit(r.conflict)
 }
@@ -218,7 +218,7 @@ func (r *runner) takeOver(pid int) {
 	if i, err := proc.Lookup(pid); err != nil || i.Zombie() {
 		return
 	}
-	note("taking over %s, which is stale: %s is alive, but not COMMAND, or started later", r.path, processName(pid))
+	infof("taking over %s, which is stale: %s is alive, but not COMMAND, or started later", r.path, processName(pid))
 	r.told = pid
 }
 
@@ -293,7 +293,7 @@ func (r *runner) refused(err error) error {
 			if s.PID != running.PID {
 				s = pidfile.Status{PID: running.PID}
 			}
-			told := fmt.Errorf("%s: already running: %s", r.path, cmp.Or(notNamed(s), who(s)))
+			told := fmt.Errorf("%s: already running: %s", r.path, cmp.Or(notNamed(s), describe(s)))
 			if errors.Is(err, context.DeadlineExceeded) {
 				told = fmt.Errorf("%w; waited %v", told, r.timeout)
 			}
@@ -301,16 +301,16 @@ func (r *runner) refused(err error) error {
 			if notNamed(s) != "" {
 				hint = holdersHint(r.path)
 			}
-			complain(&hinted{told, hint})
+			printError(withHint(told, hint))
 		}
 		return exit(r.conflict)
 	case errors.Is(err, context.DeadlineExceeded): // before anything was tried
 		if !r.quiet && r.conflict != 0 {
-			complain(err)
+			printError(err)
 		}
 		return exit(r.conflict)
 	case errors.As(err, &failed) && failed.Step == supervise.StepExec:
-		complain(fmt.Errorf("%s: cannot be executed: %v", failed.Path, failed.Errno))
+		printError(fmt.Errorf("%s: cannot be executed: %v", failed.Path, failed.Errno))
 		if failed.Errno == syscall.ENOENT { // gone since, or its interpreter is missing
 			return exit(exitNotFound)
 		}
@@ -324,7 +324,7 @@ func (r *runner) refused(err error) error {
 func (r *runner) exec(f *pidfile.File) error {
 	err := r.command.Exec(r.fd)
 	if e := f.Release(); e != nil {
-		complain(e)
+		printError(e)
 	}
 	return r.refused(err)
 }
@@ -344,7 +344,7 @@ func (r *runner) supervise(f *pidfile.File) error {
 	})
 	if err := f.Release(); err != nil {
 		survivePipe()
-		complain(err)
+		printError(err)
 	}
 	code, err := r.supervisor.Reap()
 	if err != nil {
@@ -355,7 +355,7 @@ func (r *runner) supervise(f *pidfile.File) error {
 	case overtime:
 		if !r.quiet {
 			survivePipe()
-			note("PID %d stopped after %v (--max-runtime)", pid, r.command.MaxRuntime)
+			infof("PID %d stopped after %v (--max-runtime)", pid, r.command.MaxRuntime)
 		}
 		return exit(exitTimeout)
 	case code != 0:
@@ -373,7 +373,7 @@ func (r *runner) keep(f *pidfile.File) {
 	for {
 		<-f.Lost()
 		if r.onLost == "stop" {
-			note("%s was removed, replaced or overwritten while PID %d runs: stopping it", r.path, pid)
+			infof("%s was removed, replaced or overwritten while PID %d runs: stopping it", r.path, pid)
 			r.supervisor.Stop()
 			return
 		}
@@ -383,14 +383,14 @@ func (r *runner) keep(f *pidfile.File) {
 		}
 		switch err := f.Restore(); {
 		case err == nil:
-			note("%s was %s while PID %d runs: put back", r.path, how, pid)
+			infof("%s was %s while PID %d runs: put back", r.path, how, pid)
 		case errors.Is(err, fs.ErrClosed):
 			return
 		case errors.Is(err, pidfile.ErrLost):
-			note("warning: %s was replaced or overwritten while PID %d runs, and is another's now", r.path, pid)
+			infof("warning: %s was replaced or overwritten while PID %d runs, and is another's now", r.path, pid)
 			return
 		default:
-			note("warning: %s was %s while PID %d runs, and cannot be put back: %v", r.path, how, pid, err)
+			infof("warning: %s was %s while PID %d runs, and cannot be put back: %v", r.path, how, pid, err)
 			return
 		}
 	}

@@ -106,7 +106,7 @@ func (l *launcher) setReady(s string) (err error) {
 	l.delay, err = parseDuration(s)
 	switch {
 	case s == "delay":
-		return &hinted{errors.New("\"delay\" is not needed"), "write the duration alone, e.g. '--ready 2s'"}
+		return withHint(errors.New("\"delay\" is not needed"), "write the duration alone, e.g. '--ready 2s'")
 	case err != nil:
 		return fmt.Errorf("invalid value %q: use notify or a duration, e.g. 2s", s)
 	}

@@ -110,21 +110,21 @@ func printStatus(s pidfile.Status, explain bool) {
 	case s.State == pidfile.Absent:
 		line = s.Path + ": not running"
 	case s.State == pidfile.Running:
-		line += ", " + who(s)
+		line += ", " + describe(s)
 	case s.PID != 0:
 		line += fmt.Sprintf(", names PID %d", s.PID)
 	}
 	if (s.State == pidfile.Unknown || s.State == pidfile.Running && s.Process == nil) && !explain {
 		line += ": " + strings.Join(s.Evidence, "; ")
 	}
-	fmt.Fprintln(&stdout, printable(line))
+	printLine("%s", line)
 	if !explain {
 		return
 	}
 	openers, _ := openersOf(s.Path) // the evidence says what is wrong
 	for i, e := range s.Evidence {
 		if !named(s.EvidenceHolder(i), openers) {
-			fmt.Fprintln(&stdout, "  "+printable(e))
+			printLine("  %s", e)
 		}
 	}
 	printOpeners(s, openers)
@@ -150,7 +150,7 @@ func printOpeners(s pidfile.Status, openers []opener) {
 		case o.Holds:
 			role = "has the lock"
 		}
-		fmt.Fprintf(&stdout, "  PID %d, %s, %s: %s\n", p.PID, printable(cmp.Or(p.User, strconv.Itoa(p.UID))), role, commandLine(p, 60))
+		printLine("  PID %d, %s, %s: %s", p.PID, cmp.Or(p.User, strconv.Itoa(p.UID)), role, commandLine(p, 60))
 	}
 }
 
@@ -160,7 +160,7 @@ func printJSON(v any) {
 	e := json.NewEncoder(&text)
 	e.SetIndent("", "  ")
 	if err := e.Encode(v); err != nil {
-		complain(err)
+		printError(err)
 		return
 	}
 	stdout.writeRaw(escaped(text.String()))

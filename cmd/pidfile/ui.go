@@ -43,35 +43,44 @@ func printLine(format string, args ...any) {
 // sayLine prints a line to stderr.
 func sayLine(s string) { fmt.Fprintln(os.Stderr, printable(s)) }
 
-// A hinted error knows what helps.
-type hinted struct {
-	err  error
+// withHint is err, and what helps.
+func withHint(err error, hint string) error { return &hintError{err, hint} }
+
+type hintError struct {
+	error
 	hint string
 }
 
-func (h *hinted) Error() string { return h.err.Error() }
-func (h *hinted) Unwrap() error { return h.err }
-func (h *hinted) Hint() string  { return h.hint }
+func (e *hintError) Unwrap() error { return e.error }
+func (e *hintError) Hint() string  { return e.hint }
 
-// complain prints an error, and what helps if that is known.
-func complain(err error) {
+// hintOf says what helps against an error; "" if that is not known.
+func hintOf(err error) string {
+	var e interface{ Hint() string }
+	if errors.As(err, &e) {
+		return e.Hint()
+	}
+	return ""
+}
+
+// printError prints an error, and what helps if that is known.
+func printError(err error) {
 	sayLine("pidfile: error: " + err.Error())
-	var h interface{ Hint() string }
-	if errors.As(err, &h) {
-		hint(h.Hint())
+	if s := hintOf(err); s != "" {
+		hint(s)
 	}
 }
 
 // hint says what helps.
 func hint(s string) { sayLine("pidfile: hint: " + s) }
 
-// note tells something that is no error.
-func note(format string, args ...any) {
+// infof tells something that is not an error.
+func infof(format string, args ...any) {
 	sayLine("pidfile: " + fmt.Sprintf(format, args...))
 }
 
-// who describes the process behind a PID file for a sentence.
-func who(s pidfile.Status) string {
+// describe describes the process behind a PID file for a sentence.
+func describe(s pidfile.Status) string {
 	if s.PID == 0 {
 		return "a process that left no PID"
 	}
@@ -245,7 +254,7 @@ func span(d time.Duration) string {
 // target describes the process that is waited for.
 func target(s pidfile.Status) string {
 	if s.Process == nil {
-		return who(s)
+		return describe(s)
 	}
 	return fmt.Sprintf("PID %d (%s, up %s)", s.PID, commandLine(s.Process, 40), age(time.Since(s.Process.Started)))
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -17,7 +16,7 @@ Exit codes:
   0    done
   125  the command line is wrong`,
 		Args: cobra.NoArgs,
-		Run:  func(*cobra.Command, []string) { fmt.Fprintln(&stdout, "pidfile", version()) },
+		Run:  func(*cobra.Command, []string) { printLine("pidfile %s", version()) },
 	}
 }
 

@@ -137,7 +137,7 @@ func waitRunning(ctx context.Context, path string) outcome {
 	case err != nil:
 		o.Outcome, o.Result, o.code, o.Error = cannotTell, "unknown", exitUnproven, err.Error()
 	default:
-		o.Outcome, o.Result = isRunning, "running, "+who(s)
+		o.Outcome, o.Result = isRunning, "running, "+describe(s)
 	}
 	return o
 }

@@ -2,13 +2,10 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf16"
 
 	"github.com/go-pidfile/pidfile"
 	"github.com/go-pidfile/pidfile/internal/supervise"
@@ -152,35 +149,4 @@ func printOpeners(s pidfile.Status, openers []opener) {
 		}
 		printLine("  PID %d, %s, %s: %s", p.PID, cmp.Or(p.User, strconv.Itoa(p.UID)), role, commandLine(p, 60))
 	}
-}
-
-// printJSON prints v for programs, and harmlessly for terminals.
-func printJSON(v any) {
-	var text strings.Builder
-	e := json.NewEncoder(&text)
-	e.SetIndent("", "  ")
-	if err := e.Encode(v); err != nil {
-		printError(err)
-		return
-	}
-	stdout.writeRaw(escaped(text.String()))
-}
-
-// escaped escapes in JSON what package json leaves and a terminal may obey: DEL,
-// the control characters after it, and what turns the direction of the text. They
-// can stand in strings only.
-func escaped(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		switch {
-		case r == '\n' || !unicode.In(r, unicode.Cc, unicode.Cf):
-			b.WriteRune(r)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	return b.String()
 }

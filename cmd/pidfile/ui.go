@@ -5,12 +5,14 @@ package main
 // so everything is made printable where it is written.
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
 
 	"github.com/go-pidfile/pidfile"
 	"github.com/go-pidfile/pidfile/internal/supervise"
@@ -38,6 +40,37 @@ func (r *results) writeRaw(s string) {
 // printLine prints a line of the result.
 func printLine(format string, args ...any) {
 	fmt.Fprintln(&stdout, printable(fmt.Sprintf(format, args...)))
+}
+
+// printJSON prints v for programs, and harmlessly for terminals.
+func printJSON(v any) {
+	var text strings.Builder
+	e := json.NewEncoder(&text)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		printError(err)
+		return
+	}
+	stdout.writeRaw(escaped(text.String()))
+}
+
+// escaped escapes in JSON what package json leaves and a terminal may obey: DEL,
+// the control characters after it, and what turns the direction of the text. They
+// can stand in strings only.
+func escaped(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r == '\n' || !unicode.In(r, unicode.Cc, unicode.Cf):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // sayLine prints a line to stderr.

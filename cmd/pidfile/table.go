@@ -1,9 +1,67 @@
 package main
 
 import (
+	"cmp"
+	"os"
+	"strconv"
 	"strings"
+	"time"
 	"unicode"
+
+	"github.com/go-pidfile/pidfile"
 )
+
+// colours of the states.
+var colours = map[pidfile.State]string{
+	pidfile.Running: "\x1b[32m",
+	pidfile.Stale:   "\x1b[33m",
+	pidfile.Unknown: "\x1b[31m",
+}
+
+// printTable prints a table fitted to the terminal's width.
+func printTable(all []pidfile.Status) {
+	rows := [][]string{{"STATE", "PID", "USER", "AGE", "PIDFILE", "COMMAND"}}
+	for _, s := range all {
+		row := []string{s.State.String(), "-", "-", "-", printable(s.Path), ""}
+		if s.PID != 0 {
+			row[1] = strconv.Itoa(s.PID)
+		}
+		if p := s.Process; p != nil {
+			row[2] = printable(cmp.Or(p.User, strconv.Itoa(p.UID)))
+			row[3] = age(time.Since(p.Started))
+			row[5] = commandLine(p, 0)
+		}
+		rows = append(rows, row)
+	}
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], columns(cell))
+		}
+	}
+	tty := isTerminal(os.Stdout)
+	width := 0
+	if tty {
+		width = terminalWidth(os.Stdout)
+	}
+	for i, row := range rows {
+		var line strings.Builder
+		for k, cell := range row {
+			if k == len(row)-1 {
+				line.WriteString(cell)
+			} else {
+				line.WriteString(pad(cell, widths[k]) + "  ")
+			}
+		}
+		text := cut(strings.TrimRight(line.String(), " "), width)
+		if tty && i > 0 && os.Getenv("NO_COLOR") == "" {
+			state := row[0]
+			stdout.writeRaw(colours[all[i-1].State] + state + "\x1b[0m")
+			text = strings.TrimPrefix(text, state)
+		}
+		printLine("%s", text)
+	}
+}
 
 // wide are the characters that take two columns of a terminal, roughly: whole
 // blocks of Unicode's East_Asian_Width W and F, and most emoji. What a terminal

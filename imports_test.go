@@ -9,14 +9,14 @@ import (
 	"github.com/go-pidfile/pidfile/internal/testproc"
 )
 
-// The library imports the standard library and golang.org/x/sys, on every
-// system. What the command imports is its own affair.
+// The library, and the package that runs COMMAND, import the standard library and
+// golang.org/x/sys, on every system. What the command imports is its own affair.
 func TestImports(t *testing.T) {
 	testproc.Tool(t, "go")
 	const module = "github.com/go-pidfile/pidfile"
 	for _, goos := range []string{"linux", "darwin", "freebsd", "windows"} {
 		t.Run(goos, func(t *testing.T) {
-			cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".")
+			cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".", "./internal/supervise")
 			cmd.Env = append(os.Environ(), "GOOS="+goos, "GOARCH=amd64", "CGO_ENABLED=0", "GOFLAGS=")
 			cmd.Stderr = os.Stderr
 			out, err := cmd.Output()

@@ -31,7 +31,7 @@ type launcher struct {
 	timeout                 time.Duration
 	mode                    fs.FileMode
 	runFlags                []string
-	vars                    []string
+	vars                    []string // --env
 	command                 supervise.Command
 
 	path    string

@@ -33,9 +33,9 @@ type runner struct {
 	close    bool // COMMAND does not inherit the lock
 	onLost   string
 	mode     fs.FileMode
-	report   int    // descriptor that tells "pidfile start" how it goes; -1: none
-	log      string // the file that COMMAND, and then we, write to; "": what is ours
-	vars     []string
+	report   int      // descriptor that tells "pidfile start" how it goes; -1: none
+	log      string   // the file that COMMAND, and then we, write to; "": what is ours
+	vars     []string // --env
 	command  supervise.Command
 
 	starter    *os.File         // of report

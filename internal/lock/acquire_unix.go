@@ -507,11 +507,11 @@ func (h *Hold) commit(a *anonymous, p Pending, o *Options) error {
 		return nil
 	}
 	// The spare name goes first: it is guarded by the lock of the path's file, be
-	// that the stale one or, if Publish failed after the rename, ours.
+	// that the stale one or, if o.Commit failed after the rename, ours.
 	if p.rename {
 		unlinkIf(&p.spare, a.id)
 	}
-	if o.Publish != nil {
+	if o.Commit != nil {
 		unlinkIf(&h.file, a.id)
 	}
 	a.close()
@@ -526,15 +526,15 @@ func (h *Hold) commit(a *anonymous, p Pending, o *Options) error {
 	return err
 }
 
-// write finishes p with o's PID, or with the one that o.Publish says.
+// write finishes p with o's PID, or with the one that o.Commit says.
 func (h *Hold) write(p Pending, o *Options) (err error) {
 	pid := o.PID
-	if o.Publish == nil {
+	if o.Commit == nil {
 		h.setText(pid)
 		return p.finish(h.text[:h.n])
 	}
 	p.Stale = h.stale
-	pid, err = o.Publish(&p)
+	pid, err = o.Commit(&p)
 	h.setText(pid)
 	return err
 }

@@ -82,9 +82,9 @@ type Options struct {
 	// Inherit is true if a child is to inherit the lock, and must not be able to
 	// write the file: flock(2) is taken by a descriptor that can only read.
 	Inherit bool
-	// Publish, if set, takes the place of writing PID and showing the file: see
-	// Pending.
-	Publish func(*Pending) (pid int, err error)
+	// Commit, if set, does what is left to do for the Pending, in the place of
+	// Pending.Write, and returns the PID that it has recorded.
+	Commit func(*Pending) (pid int, err error)
 }
 
 // A Pending is a file that is locked and ours, and lacks its text and, unless it
@@ -141,7 +141,7 @@ type Hold struct {
 // ErrChanged: the path came to name another file, or the text was overwritten.
 var ErrChanged = errors.New("the path no longer names this file")
 
-// ErrNoAnonymous is what Publish returns where the file cannot be linked: it is
+// ErrNoAnonymous is what Options.Commit returns where the file cannot be linked: it is
 // created by name then.
 var ErrNoAnonymous = errNoAnonymous
 
@@ -224,10 +224,3 @@ type errnoHint struct {
 
 func (b *errnoHint) Error() string { return b.errno.Error() + ": " + b.why }
 func (b *errnoHint) Unwrap() error { return b.errno }
-
-// Publish and Inherit are what Options' fields are set to by package pidfile. The
-// command sets them, once, before it takes its PID file.
-var (
-	Publish func(*Pending) (pid int, err error)
-	Inherit bool
-)

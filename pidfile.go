@@ -268,8 +268,8 @@ type File struct {
 	mu       sync.Mutex
 	hold     lock.Hold
 	released bool
-	handed   bool   // to a child, by HandOff
-	watch    *watch // nil until Lost is called
+	handed   bool       // to a child, by HandOff
+	watch    *lostWatch // nil until Lost is called
 }
 
 // Path returns the absolute path of the file.

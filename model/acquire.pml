@@ -743,7 +743,7 @@ inline serve(g) {
 #ifdef FCNTL
 			if :: locked -> waitOFD() :: else fi;
 #endif
-			STEP(close_other(fd))		/* waitStranger returns after ten seconds */
+			STEP(close_other(fd))		/* waitUnlocked returns after ten seconds */
 		:: else ->
 			if :: fd != 0 -> retainLeft() :: else fi;
 			if :: r == OK -> break :: else fi

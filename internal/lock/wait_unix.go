@@ -190,7 +190,7 @@ func (q *queue) serve() {
 			if r.Locked {
 				_ = waitOFD(fd) // then look again, whatever it says
 			} else {
-				waitStranger(&h, fd, r.PID)
+				waitUnlocked(&h, fd, r.PID)
 			}
 			closeFD(fd)
 		case err == nil:

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The copies that Inherit returns, each owned by a command.
+// The copies that HandOff returns, each owned by a command.
 
 // handing returns the holder of a new file. It is without /proc if bare.
 func handing(t *testing.T, bare bool) *Hold {
@@ -35,7 +35,7 @@ func handing(t *testing.T, bare bool) *Hold {
 
 func copies(t *testing.T, h *Hold) (held, handoffLock *os.File) {
 	t.Helper()
-	held, handoffLock, err := h.Inherit()
+	held, handoffLock, err := h.HandOff()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestReleaseWithdrawsCopies(t *testing.T) {
 		if err := h.Release(); err != nil {
 			t.Fatal(err)
 		}
-		if free(h.Path()) {
+		if unlocked(h.Path()) {
 			t.Error("the child's file is not locked")
 		}
 		// The numbers are still the commands', and no other file's.
@@ -169,7 +169,7 @@ func TestReleaseWithdrawsCopies(t *testing.T) {
 			t.Errorf("a late adoption: %v, want %v", err, want)
 		}
 		closeFD(child.fd) // it is killed
-		if !free(h.Path()) {
+		if !unlocked(h.Path()) {
 			t.Error("the child has ended, and its file is still locked")
 		}
 		for _, f := range []*os.File{held, handoffLock, late, lateLock} {
@@ -257,9 +257,9 @@ func TestWaitFreeDespiteCopies(t *testing.T) {
 			free := make(chan error, 1)
 			go func() { free <- WaitFree(ctx, h.Path()) }()
 			for waits := false; !waits; { // until it has the file open
-				freeings.Lock()
-				_, waits = freeings.m[h.ID()]
-				freeings.Unlock()
+				freeWaits.Lock()
+				_, waits = freeWaits.m[h.ID()]
+				freeWaits.Unlock()
 				runtime.Gosched()
 			}
 			if err := change(h); err != nil {

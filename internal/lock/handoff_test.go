@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -111,7 +112,7 @@ func (x *faultRun) staleAdopted() { x.stale(); x.adopted() }
 
 // mustInherit returns copies of what a child of h's process would have.
 func (x *faultRun) mustInherit(h *Hold) Pair {
-	held, handoffLock, err := h.Inherit()
+	held, handoffLock, err := h.HandOff()
 	if err != nil {
 		x.Fatal(err)
 	}
@@ -132,7 +133,7 @@ func (x *faultRun) copy(f *os.File) int {
 }
 
 func (x *faultRun) inherit() error {
-	held, handoffLock, err := x.h.Inherit()
+	held, handoffLock, err := x.h.HandOff()
 	if err == nil {
 		_, _ = held.Close(), handoffLock.Close()
 	}
@@ -173,7 +174,7 @@ func (x *faultRun) releaseToChild() error {
 	if err := x.other.Check(); err != nil {
 		x.Errorf("the child: %v, the directory has %q", err, x.dir())
 	}
-	if free(x.path) {
+	if unlocked(x.path) {
 		x.Error("the child's file is not locked")
 	}
 	return err
@@ -187,7 +188,7 @@ func unfaulted() func() {
 }
 
 // free reports whether nobody has the file at path locked.
-func free(path string) bool {
+func unlocked(path string) bool {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return true
@@ -203,7 +204,6 @@ func free(path string) bool {
 // A raceRule says in which place the race is and what the protocol is without.
 type raceRule struct {
 	Path   string
-	Broken string                   // the step that is left out
 	Fails  map[string]syscall.Errno // calls that fail in the children
 	Denied bool                     // the file cannot be unlinked
 	Bare   bool                     // the parent has no /proc
@@ -227,8 +227,6 @@ func init() {
 // come in between; they make it likely that it tries.
 func (r *raceRule) fault(call string) syscall.Errno {
 	switch {
-	case r.Broken != "" && call == r.Broken:
-		return unix.EIO
 	case r.Fails[call] != 0:
 		return r.Fails[call]
 	case r.Bare && call == "reopen":
@@ -405,7 +403,7 @@ func (r *raceRule) round(t *testing.T, res *raceResult, sockets []int, delay tim
 	if refusal, err := h.Acquire(&Options{PID: os.Getpid(), Mode: 0o644}); err != nil || refusal.Held {
 		t.Fatalf("round %d: %+v, %v", res.rounds, refusal, err)
 	}
-	held, handoffLock, err := h.Inherit()
+	held, handoffLock, err := h.HandOff()
 	ok(err)
 	for _, s := range sockets {
 		ok(send(s, "adopt", int(held.Fd()), int(handoffLock.Fd())))
@@ -462,15 +460,15 @@ func (r *raceRule) judge(adopted int, wrong func(string, ...any)) {
 	text, err := os.ReadFile(r.Path)
 	switch {
 	case adopted == 0 && r.Denied:
-		if err != nil || len(text) != 0 || !free(r.Path) {
-			wrong("released, and the file has %q, %v, and is free: %v", text, err, free(r.Path))
+		if err != nil || len(text) != 0 || !unlocked(r.Path) {
+			wrong("released, and the file has %q, %v, and is free: %v", text, err, unlocked(r.Path))
 		}
 	case adopted == 0:
 		if !errors.Is(err, os.ErrNotExist) {
 			wrong("released, and the file has %q, %v", text, err)
 		}
-	case err != nil || free(r.Path):
-		wrong("adopted, and the file has %q, %v, and is free: %v", text, err, free(r.Path))
+	case err != nil || unlocked(r.Path):
+		wrong("adopted, and the file has %q, %v, and is free: %v", text, err, unlocked(r.Path))
 	case string(text) == strconv.Itoa(os.Getpid())+"\n":
 		wrong("adopted, and the file still names the parent")
 	}
@@ -502,12 +500,25 @@ func TestReleaseRacesAdopt(t *testing.T) {
 	}
 }
 
-func TestReleaseRacesAdoptNegativeControl(t *testing.T) {
+// withoutHandoffLock leaves out that the hand-off lock is taken.
+var withoutHandoffLock = testproc.Patch{
+	File: "handoff.go",
+	Old:  "func take(handoffLock, setlkw int) error {\n",
+	New:  "func take(handoffLock, setlkw int) error {\n\treturn nil\n",
+}
+
+func TestReleaseRacesAdoptWithoutHandoffLock(t *testing.T) {
+	if withoutHandoffLock.Control(t) {
+		racesGoWrong(t, 1)
+	}
+}
+
+// racesGoWrong fails if the races find nothing.
+func racesGoWrong(t *testing.T, children int) {
 	for name, r := range raceWays {
 		t.Run(name, func(t *testing.T) {
-			r.Broken = "hand-off lock"
-			if res := race(t, r, 1, 20_000); len(res.wrong) == 0 {
-				t.Error("without the handoffLock nothing went wrong: this test would find nothing")
+			if res := race(t, r, children, 20_000); len(res.wrong) == 0 {
+				t.Error("nothing went wrong: this test would find nothing")
 			}
 		})
 	}
@@ -523,13 +534,8 @@ func TestTwoAdopt(t *testing.T) {
 	}
 }
 
-func TestTwoAdoptNegativeControl(t *testing.T) {
-	for name, r := range raceWays {
-		t.Run(name, func(t *testing.T) {
-			r.Broken = "hand-off lock"
-			if res := race(t, r, 2, 20_000); len(res.wrong) == 0 {
-				t.Error("without the handoffLock nothing went wrong: this test would find nothing")
-			}
-		})
+func TestTwoAdoptWithoutHandoffLock(t *testing.T) {
+	if withoutHandoffLock.Control(t) {
+		racesGoWrong(t, 2)
 	}
 }

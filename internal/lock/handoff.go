@@ -91,7 +91,7 @@ func (g *handoff) withdraw(lock int) {
 		if err != nil {
 			continue // closed by the command's owner
 		}
-		// Control keeps the number f's, whoever closes f meanwhile.
+		// Control keeps the number f's, even if f is closed meanwhile.
 		_ = c.Control(func(fd uintptr) {
 			syscall.ForkLock.RLock() // no child is to get it before CloseOnExec
 			defer syscall.ForkLock.RUnlock()
@@ -179,7 +179,7 @@ func (h *Hold) adopted() (state, error) {
 	}
 	var s [1]byte
 	if n, err := pread(h.handoff.lock, s[:]); err != nil || n == 0 {
-		return shared, h.pathError("hand-off lock", err) // if in doubt, nothing is done to it
+		return shared, h.pathError("hand-off lock", err) // it cannot be told, so nothing is done to it
 	}
 	return state(s[0]), changed
 }

@@ -26,6 +26,7 @@ func (p Patch) Control(t *testing.T) bool {
 	if testing.Short() {
 		t.Skip("a negative control, which is built: not with -short")
 	}
+	t.Parallel()
 	cmd := exec.Command(p.build(t), "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
 	cmd.Env = append(os.Environ(), controlEnv+"=1")
 	out, err := cmd.CombinedOutput()

@@ -480,7 +480,7 @@ func TestStorm(t *testing.T) {
 		for _, wait := range []bool{false, true} {
 			name := kind + map[bool]string{false: "/acquire", true: "/wait"}[wait]
 			t.Run(name, func(t *testing.T) {
-				s := &storm{role: role{Wait: wait}, processes: testproc.Rounds(20, 20, 8), atLeast: stormTime(), wantHeld: testproc.Rounds(50, 25, 5), wantEvents: 200}
+				s := &storm{role: role{Wait: wait}, processes: testproc.Rounds(20, 20, 8), atLeast: stormTime(), wantHeld: testproc.Rounds(50, 25, 5), wantEvents: testproc.Rounds(200, 60, 15)}
 				s.check(s.run(t, place))
 			})
 		}
@@ -491,7 +491,7 @@ func TestStorm(t *testing.T) {
 func TestStormRecord(t *testing.T) {
 	for _, wait := range []bool{false, true} {
 		t.Run(map[bool]string{false: "acquire", true: "wait"}[wait], func(t *testing.T) {
-			s := &storm{role: role{Wait: wait, Record: true}, processes: testproc.Rounds(10, 10, 5), atLeast: stormTime(), wantHeld: testproc.Rounds(50, 25, 5), wantEvents: 100}
+			s := &storm{role: role{Wait: wait, Record: true}, processes: testproc.Rounds(10, 10, 5), atLeast: stormTime(), wantHeld: testproc.Rounds(50, 25, 5), wantEvents: testproc.Rounds(100, 40, 10)}
 			s.check(s.run(t, "/dev/shm"))
 		})
 	}

@@ -6,12 +6,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
 // A Patch is one change of a source file of the package under test, which leaves out
 // something that its tests must miss. Old stands there exactly once.
 type Patch struct{ File, Old, New string }
+
+// building admits one build at a time: the next may find what it needs in the cache.
+var building sync.Mutex
 
 const controlEnv = "PIDFILE_TEST_CONTROL"
 
@@ -68,6 +72,8 @@ func (p Patch) build(t *testing.T) string {
 		t.Fatal(err)
 	}
 	write(overlay, string(replace))
+	building.Lock()
+	defer building.Unlock()
 	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", exe, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

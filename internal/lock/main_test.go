@@ -34,7 +34,7 @@ type role struct {
 	Cancel int    // this many goroutines wait, and cancel at random; 0 is one that does not
 	Record bool   // sometimes records its PID anew while it holds the file
 	Broken bool   // the protocol is: errors are to be expected
-	Rounds int
+	Stays  bool   // the file cannot be removed
 
 	log   *os.File
 	count *counters

@@ -20,7 +20,7 @@ import (
 // leak plays a holder whose child inherits the descriptor: it takes the file,
 // starts the child, says so, releases when told to, and ends with its input.
 func (r *role) leak() {
-	if r.Rounds == 1 { // the file cannot be removed: it stays
+	if r.Stays {
 		fault = func(call string) syscall.Errno {
 			if call == "unlink" {
 				return syscall.EACCES
@@ -117,7 +117,7 @@ func releaseToWaiter(t *testing.T, broken bool) {
 func releaseToNext(t *testing.T, broken bool) {
 	checkLeaks(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
-	c := startChild(t, &role{Do: "leak", Path: path, Rounds: 1})
+	c := startChild(t, &role{Do: "leak", Path: path, Stays: true})
 	c.expect("held")
 	c.say("release")
 	c.expect("released")

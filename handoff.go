@@ -69,7 +69,7 @@ func (f *File) HandOff(cmd *exec.Cmd) error {
 	if f.released {
 		return f.closed("hand off")
 	}
-	held, handoffLock, err := f.hold.Inherit()
+	held, handoffLock, err := f.hold.HandOff()
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
+	"github.com/go-pidfile/pidfile/internal/watch"
 )
 
 // Lost returns a channel that is closed, within a second, once the path no longer
@@ -21,7 +22,7 @@ func (f *File) Lost() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.watch == nil {
-		f.watch = &watch{lost: make(chan struct{}), done: make(chan struct{}), again: make(chan struct{}, 1)}
+		f.watch = &lostWatch{lost: make(chan struct{}), done: make(chan struct{}), again: make(chan struct{}, 1)}
 		if f.released {
 			return f.watch.lost
 		}
@@ -52,15 +53,15 @@ func (f *File) Err() error {
 	return f.lost("check", f.hold.Check())
 }
 
-// A watch is the goroutine behind Lost.
-type watch struct {
+// A lostWatch is the goroutine behind Lost.
+type lostWatch struct {
 	lost  chan struct{} // closed: the file is lost
 	done  chan struct{} // closed: the file is released
 	again chan struct{} // the file was renewed: watch the new one
 	once  sync.Once
 }
 
-func (w *watch) fired() bool {
+func (w *lostWatch) fired() bool {
 	select {
 	case <-w.lost:
 		return true
@@ -69,9 +70,9 @@ func (w *watch) fired() bool {
 	}
 }
 
-func (w *watch) stop() { w.once.Do(func() { close(w.done) }) }
+func (w *lostWatch) stop() { w.once.Do(func() { close(w.done) }) }
 
-func (w *watch) look() {
+func (w *lostWatch) look() {
 	select {
 	case w.again <- struct{}{}:
 	default:
@@ -83,10 +84,10 @@ func (w *watch) look() {
 // milliseconds.
 const startGrace = 250 * time.Millisecond
 
-func (w *watch) run(f *File) {
+func (w *lostWatch) run(f *File) {
 	timer := time.NewTimer(startGrace)
 	defer timer.Stop()
-	var n *lock.Notice
+	var n *watch.Watch
 	defer func() { n.Close() }()
 	var changed <-chan struct{}
 	for {
@@ -100,7 +101,7 @@ func (w *watch) run(f *File) {
 		case <-timer.C:
 		}
 		if n == nil {
-			n = lock.Watch(f.path)
+			n = watch.File(f.path)
 			changed = n.Changed()
 		}
 		if !f.check(w) { // after the watch is set: no change goes unseen
@@ -114,7 +115,7 @@ func (w *watch) run(f *File) {
 
 // check closes w's channel and returns false if the path no longer names this
 // file with its text.
-func (f *File) check(w *watch) bool {
+func (f *File) check(w *lostWatch) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.released || f.hold.Check() != lock.ErrChanged {

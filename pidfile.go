@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/hook"
 	"github.com/go-pidfile/pidfile/internal/lock"
 	"github.com/go-pidfile/pidfile/internal/proc"
 )
@@ -38,6 +39,12 @@ type Config struct {
 	// unlocked file names a live process: that counts as running if it is the
 	// same program (see Acquire).
 	Command []string
+
+	set func(*lock.Options) // the command's: see package hook
+}
+
+func init() {
+	hook.SetOptions = func(config any, set func(*lock.Options)) { config.(*Config).set = set }
 }
 
 // Acquire makes the calling process the holder of the PID file at path, or fails at
@@ -218,7 +225,9 @@ func (c Config) prepare(op, path string) (*File, error) {
 	if c.Mode == 0 {
 		f.opts.Mode = 0o644
 	}
-	f.opts.Publish, f.opts.Inherit = lock.Publish, lock.Inherit
+	if c.set != nil {
+		c.set(&f.opts)
+	}
 	f.hold.Prepare(abs)
 	return f, nil
 }
@@ -259,8 +268,8 @@ type File struct {
 	mu       sync.Mutex
 	hold     lock.Hold
 	released bool
-	handed   bool   // to a child, by HandOff
-	watch    *watch // nil until Lost is called
+	handed   bool       // to a child, by HandOff
+	watch    *lostWatch // nil until Lost is called
 }
 
 // Path returns the absolute path of the file.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
+	"github.com/go-pidfile/pidfile/internal/watch"
 )
 
 // WaitEnd blocks until the process that holds the PID file at path has ended, or ctx
@@ -62,7 +63,7 @@ func WaitRunning(ctx context.Context, path string) (Status, error) {
 	if _, err := os.Stat(filepath.Dir(path)); err != nil {
 		return Status{Path: path, State: Unknown, Evidence: []string{err.Error()}}, err
 	}
-	n := lock.WatchDir(filepath.Dir(path))
+	n := watch.Dir(filepath.Dir(path))
 	defer n.Close()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()

@@ -336,7 +336,7 @@ inline takes_leave(g) { if :: holder == g -> holder = 0; file = 0 :: else fi }
 #endif
 #endif
 
-/* ---- acquire_unix.go ---- */
+/* ---- acquire.go, claim.go, hold.go ---- */
 
 inline open() {
 	STEP(
@@ -708,7 +708,7 @@ inline renew(g) {
 }
 #endif
 
-/* ---- wait_unix.go ---- */
+/* ---- wait.go ---- */
 
 /* serve takes the file for one waiter, of whom there is no other in the process. */
 inline serve(g) {
@@ -743,7 +743,7 @@ inline serve(g) {
 #ifdef FCNTL
 			if :: locked -> waitOFD() :: else fi;
 #endif
-			STEP(close_other(fd))		/* waitStranger returns after ten seconds */
+			STEP(close_other(fd))		/* waitUnlocked returns after ten seconds */
 		:: else ->
 			if :: fd != 0 -> retainLeft() :: else fi;
 			if :: r == OK -> break :: else fi
@@ -776,7 +776,7 @@ inline end_read() { if :: reading -> reading = 0; reads[fd]-- :: else fi }
 inline end_read() { skip }
 #endif
 
-/* ---- handover_unix.go ---- */
+/* ---- handoff.go ---- */
 
 #if !CHILDREN
 inline begin_guard() { r = OK }
@@ -1281,7 +1281,7 @@ gone:	ended++
 #endif
 
 #ifdef CLEANER
-/* Remove, of look_unix.go: Clean. */
+/* Remove, of look.go: Clean. */
 proctype cleaner(byte me) {
 	LOCALS;
 	mortal = 1;

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/hook"
 	"github.com/go-pidfile/pidfile/internal/lock"
 	"github.com/go-pidfile/pidfile/internal/proc"
 	"github.com/go-pidfile/pidfile/internal/supervise"
@@ -69,8 +70,9 @@ func (r *runner) run(name string, command []string) (err error) {
 			return err
 		}
 	}
-	lock.Publish, lock.Inherit = r.publish, r.command.Inherit
-	f, err := r.acquire(pidfile.Config{Mode: r.mode, Command: command})
+	c := pidfile.Config{Mode: r.mode, Command: command}
+	hook.SetOptions(&c, func(o *lock.Options) { o.Commit, o.Inherit = r.commit, r.command.Inherit })
+	f, err := r.acquire(c)
 	if err != nil {
 		supervise.Raise(r.pending)
 		return r.refused(err)
@@ -228,8 +230,8 @@ func (r *runner) waiting(waited time.Duration) string {
 	return waiting(waited, r.timeout, target(s))
 }
 
-// publish starts COMMAND when the PID file is ours but for its text.
-func (r *runner) publish(b *lock.Pending) (int, error) {
+// commit starts COMMAND when the PID file is ours but for its text and name.
+func (r *runner) commit(b *lock.Pending) (int, error) {
 	r.takeOver(b.Stale)
 	if r.become {
 		if r.fd = r.command.Inherited(b); r.fd < 0 {

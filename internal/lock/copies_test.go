@@ -15,10 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
-// The copies that Inherit returns, each owned by a command.
+// The copies that HandOff returns, each owned by a command.
 
 // handing returns the holder of a new file. It is without /proc if bare.
 func handing(t *testing.T, bare bool) *Hold {
@@ -35,7 +36,7 @@ func handing(t *testing.T, bare bool) *Hold {
 
 func copies(t *testing.T, h *Hold) (held, handoffLock *os.File) {
 	t.Helper()
-	held, handoffLock, err := h.Inherit()
+	held, handoffLock, err := h.HandOff()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +67,7 @@ func both(t *testing.T, f func(t *testing.T, bare bool)) {
 	}
 }
 
-// Nothing that happens to the copies gives the hand-off lock back while it is taken.
+// Nothing that happens to the copies ends the hand-off lock while it is taken.
 func TestHandoffLockStaysTaken(t *testing.T) {
 	both(t, func(t *testing.T, bare bool) {
 		h := handing(t, bare)
@@ -80,7 +81,7 @@ func TestHandoffLockStaysTaken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer closeFD(other) // not before: that would give it back, if bare
+		defer closeFD(other) // not before: that would end it, if bare
 		looks := 0
 		fault = func(call string) syscall.Errno {
 			if call == "unlink" {
@@ -88,7 +89,7 @@ func TestHandoffLockStaysTaken(t *testing.T) {
 				looks++
 				lk := unix.Flock_t{Type: unix.F_WRLCK}
 				if err := unix.FcntlFlock(uintptr(other), unix.F_OFD_GETLK, &lk); err != nil || lk.Type != unix.F_WRLCK {
-					t.Errorf("the handoffLock is free: %+v, %v", lk, err)
+					t.Errorf("the hand-off lock is free: %+v, %v", lk, err)
 				}
 			}
 			return 0
@@ -119,15 +120,13 @@ func TestReleaseRacesAdoptWhileCollecting(t *testing.T) {
 					}
 				}()
 				r.Bare, r.Waste = bare, true
-				res := race(t, r, 1, 300)
+				res := race(t, r, 1, testproc.Rounds(150, 50, 15))
 				close(over)
 				<-ended
 				for _, w := range res.wrong {
 					t.Error(w)
 				}
-				if res.adopted < 15 || res.lost < 15 {
-					t.Errorf("adopted %d times, released before %d times: they hardly met", res.adopted, res.lost)
-				}
+				res.checkMet(t)
 			})
 		}
 	})
@@ -149,7 +148,7 @@ func TestReleaseWithdrawsCopies(t *testing.T) {
 		if err := h.Release(); err != nil {
 			t.Fatal(err)
 		}
-		if free(h.Path()) {
+		if unlocked(h.Path()) {
 			t.Error("the child's file is not locked")
 		}
 		// The numbers are still the commands', and no other file's.
@@ -169,7 +168,7 @@ func TestReleaseWithdrawsCopies(t *testing.T) {
 			t.Errorf("a late adoption: %v, want %v", err, want)
 		}
 		closeFD(child.fd) // it is killed
-		if !free(h.Path()) {
+		if !unlocked(h.Path()) {
 			t.Error("the child has ended, and its file is still locked")
 		}
 		for _, f := range []*os.File{held, handoffLock, late, lateLock} {
@@ -201,7 +200,7 @@ read -r state word rest </proc/self/fd/4
 [ "$word" = pidfile ] && [ "$pid" = "$1" ] && exit
 ls -l /proc/self/fd
 exit 1`
-	for range 200 {
+	for range testproc.Rounds(500, 100, 30) {
 		h := handing(t, false)
 		fault = (&raceRule{Fails: map[string]syscall.Errno{"tmpfile": unix.EACCES}}).fault
 		held, handoffLock := copies(t, h)
@@ -214,7 +213,7 @@ exit 1`
 		released := make(chan error)
 		go func() {
 			err := h.Release()
-			for range 10 { // for whom there may be a number free
+			for range 10 { // for which there may be a number free
 				f, e := os.Open(os.DevNull)
 				if e == nil {
 					defer f.Close()
@@ -237,7 +236,7 @@ exit 1`
 	}
 }
 
-// Copies that nobody adopts keep nobody waiting for a file that is free.
+// Copies that no child adopts keep no process waiting for a file that is free.
 func TestWaitFreeDespiteCopies(t *testing.T) {
 	for name, change := range map[string]func(h *Hold) error{
 		"released":           func(h *Hold) error { return h.Release() },
@@ -257,16 +256,16 @@ func TestWaitFreeDespiteCopies(t *testing.T) {
 			free := make(chan error, 1)
 			go func() { free <- WaitFree(ctx, h.Path()) }()
 			for waits := false; !waits; { // until it has the file open
-				freeings.Lock()
-				_, waits = freeings.m[h.ID()]
-				freeings.Unlock()
+				freeWaits.Lock()
+				_, waits = freeWaits.m[h.ID()]
+				freeWaits.Unlock()
 				runtime.Gosched()
 			}
 			if err := change(h); err != nil {
 				t.Fatal(err)
 			}
 			if err := <-free; err != nil {
-				t.Errorf("released, and who waits for that: %v", err)
+				t.Errorf("released, and a waiter: %v", err)
 			}
 		})
 	}

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A file is a path on its way to the kernel. Until its directory is pinned every
-// call resolves the whole path. From then on a call resolves the last element
-// alone, in the directory that was opened: whoever may rename that directory or
-// put a symbolic link in its place cannot make us touch another one's file.
+// A file is a path as system calls take it. Until its directory is pinned every call
+// resolves the whole path. From then on a call resolves the last element alone, in the
+// directory that was opened: another user who may rename that directory or put a symbolic
+// link in its place cannot make us touch another file.
 type file struct {
 	path   string
 	at     int    // what name counts from: AT_FDCWD until the directory is pinned
@@ -23,14 +23,18 @@ type file struct {
 	direct bool   // no directory on the way may be a symbolic link
 }
 
-func newFile(path string) file { return file{path: path, at: unix.AT_FDCWD, name: path} }
-
-// directFile is a file that no symbolic link may lead to.
-func directFile(path string) file {
-	f := newFile(path)
-	f.direct = true
-	return f
+// meta is what we need of fstat and lstat.
+type meta struct {
+	id    ID
+	mode  uint32
+	size  int64
+	mtime time.Time
+	uid   int
+	links uint64
+	gid   int
 }
+
+func newFile(path string) file { return file{path: path, at: unix.AT_FDCWD, name: path} }
 
 // pin opens the directory. A directory that the system does not let us open
 // though its files may be used (on the BSDs one without read permission) is not

@@ -17,7 +17,7 @@ func newHandoffLock() (fd int, err error) {
 	return fd, err
 }
 
-// How to take the hand-off lock, and to give it back, on a description of one's own.
+// How to take the hand-off lock, and to release it, on a description of our own.
 const ofdSetlkw, ofdSetlk = unix.F_OFD_SETLKW, unix.F_OFD_SETLK
 
 // private opens the hand-off lock once more, for a lock of that description alone. Such

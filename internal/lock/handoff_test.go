@@ -18,10 +18,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
-func TestDeed(t *testing.T) {
+func TestRecord(t *testing.T) {
 	good := record{unclaimed, ID{1, 2}, 4194304, "/run/a b\n.pid"}
 	for _, d := range []record{good, {replaced, ID{1<<64 - 1, 1<<64 - 1}, 1, "/"}, {shared, ID{}, 0, "/a"}} {
 		if got, ok := parseRecord(d.text()); !ok || got != d {
@@ -56,7 +57,7 @@ func init() {
 	faultCases = append(faultCases, []faultCase{
 		{"inherit", nil, (*faultRun).held, (*faultRun).inherit, (*faultRun).uninherited},
 		{"adopt", nil, (*faultRun).handedDown, (*faultRun).adopt, (*faultRun).unadopted},
-		{"adopt without unnamed files", noUnnamed, (*faultRun).handedDown, (*faultRun).adopt, (*faultRun).unadopted},
+		{"adopt without anonymous files", noAnonymous, (*faultRun).handedDown, (*faultRun).adopt, (*faultRun).unadopted},
 		{"adopt in a read-only directory", noDirWr, (*faultRun).staleHandedDown, (*faultRun).adopt, (*faultRun).unadopted},
 		{"adopt after a crash in adopt", nil, (*faultRun).handedDownAfterCrash, (*faultRun).adopt, (*faultRun).unadopted},
 		{"release after inherit", nil, (*faultRun).inherited, (*faultRun).release, nil},
@@ -64,7 +65,7 @@ func init() {
 		{"release after adoption", nil, (*faultRun).adopted, (*faultRun).releaseToChild, nil},
 		{"release after adoption in a read-only directory", noDirWr, (*faultRun).staleAdopted, (*faultRun).releaseToChild, nil},
 		{"record after inherit", nil, (*faultRun).inherited, (*faultRun).record, (*faultRun).unrecorded},
-		{"record in place after inherit", noUnnamed, (*faultRun).inherited, (*faultRun).record, (*faultRun).unrecorded},
+		{"record in place after inherit", noAnonymous, (*faultRun).inherited, (*faultRun).record, (*faultRun).unrecorded},
 		{"renew after inherit", nil, (*faultRun).inheritedThenRemoved, (*faultRun).renew, (*faultRun).unrenewed},
 	}...)
 }
@@ -111,14 +112,14 @@ func (x *faultRun) staleAdopted() { x.stale(); x.adopted() }
 
 // mustInherit returns copies of what a child of h's process would have.
 func (x *faultRun) mustInherit(h *Hold) Pair {
-	held, handoffLock, err := h.Inherit()
+	held, handoffLock, err := h.HandOff()
 	if err != nil {
 		x.Fatal(err)
 	}
 	defer held.Close() // we are the command
 	defer handoffLock.Close()
 	if h == &x.h && !strings.Contains(x.Name(), "adoption") {
-		return Pair{} // there is nobody to use them
+		return Pair{} // no child uses them
 	}
 	return Pair{x.copy(held), x.copy(handoffLock)}
 }
@@ -132,7 +133,7 @@ func (x *faultRun) copy(f *os.File) int {
 }
 
 func (x *faultRun) inherit() error {
-	held, handoffLock, err := x.h.Inherit()
+	held, handoffLock, err := x.h.HandOff()
 	if err == nil {
 		_, _ = held.Close(), handoffLock.Close()
 	}
@@ -173,7 +174,7 @@ func (x *faultRun) releaseToChild() error {
 	if err := x.other.Check(); err != nil {
 		x.Errorf("the child: %v, the directory has %q", err, x.dir())
 	}
-	if free(x.path) {
+	if unlocked(x.path) {
 		x.Error("the child's file is not locked")
 	}
 	return err
@@ -186,8 +187,8 @@ func unfaulted() func() {
 	return func() { fault = f }
 }
 
-// free reports whether nobody has the file at path locked.
-func free(path string) bool {
+// unlocked reports whether no process has the file at path locked.
+func unlocked(path string) bool {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return true
@@ -203,7 +204,6 @@ func free(path string) bool {
 // A raceRule says in which place the race is and what the protocol is without.
 type raceRule struct {
 	Path   string
-	Broken string                   // the step that is left out
 	Fails  map[string]syscall.Errno // calls that fail in the children
 	Denied bool                     // the file cannot be unlinked
 	Bare   bool                     // the parent has no /proc
@@ -227,8 +227,6 @@ func init() {
 // come in between; they make it likely that it tries.
 func (r *raceRule) fault(call string) syscall.Errno {
 	switch {
-	case r.Broken != "" && call == r.Broken:
-		return unix.EIO
 	case r.Fails[call] != 0:
 		return r.Fails[call]
 	case r.Bare && call == "reopen":
@@ -328,15 +326,30 @@ func receivePair(socket int) ([]Pair, error) {
 // A raceResult is what the rounds of a race came to.
 type raceResult struct {
 	rounds, adopted, lost int
+	want                  int      // how often each is to be first
 	wrong                 []string // what must never be
 }
 
-// race lets the parent, this process, hand the file to children that adopt it at
-// once, until there were so many rounds, or one that went wrong. It releases the
-// file at the same moment, or, if there are several children, after they have
-// shown who is the first.
-func race(t *testing.T, r raceRule, children, rounds int) (res raceResult) {
+// met reports whether each side was the first often enough: then they have been close
+// all the time, see race.
+func (r *raceResult) met() bool { return min(r.adopted, r.lost) >= r.want }
+
+func (r *raceResult) checkMet(t *testing.T) {
 	t.Helper()
+	if !r.met() && !testing.Short() {
+		t.Errorf("adopted %d times, released before %d times, want %d each", r.adopted, r.lost, r.want)
+	}
+}
+
+// race lets the parent, this process, hand the file to children that adopt it at once.
+// It releases the file at the same time, or, if there are several children, after they
+// have shown which is the first. This goes on until each of parent and child was the first
+// so often, or there were so many rounds for several children; until a round went wrong;
+// or until the time is over, of which there is less with -short.
+func race(t *testing.T, r raceRule, children, want int) (res raceResult) {
+	t.Helper()
+	limit := time.Now().Add(time.Duration(testproc.Rounds(60_000, 20_000, 300)) * time.Millisecond)
+	res.want = want
 	r.Path = filepath.Join(t.TempDir(), "a.pid")
 	defer func() { fault = nil }()
 	ours := r
@@ -347,10 +360,11 @@ func race(t *testing.T, r raceRule, children, rounds int) (res raceResult) {
 		sockets[i] = startAdopter(t, &r)
 	}
 	delay := 100 * time.Microsecond
-	for res.rounds < rounds && len(res.wrong) == 0 {
+	done := func() bool { return children == 1 && res.met() || children > 1 && res.rounds >= want }
+	for !done() && len(res.wrong) == 0 && time.Now().Before(limit) {
 		res.rounds++
 		adopted := r.round(t, &res, sockets, delay)
-		// Who is ahead waits longer next time: so they collide on any machine.
+		// The side that was first waits longer next time: so they collide on any machine.
 		if res.adopted += adopted; adopted > 0 {
 			delay = delay * 9 / 10
 		} else {
@@ -405,7 +419,7 @@ func (r *raceRule) round(t *testing.T, res *raceResult, sockets []int, delay tim
 	if refusal, err := h.Acquire(&Options{PID: os.Getpid(), Mode: 0o644}); err != nil || refusal.Held {
 		t.Fatalf("round %d: %+v, %v", res.rounds, refusal, err)
 	}
-	held, handoffLock, err := h.Inherit()
+	held, handoffLock, err := h.HandOff()
 	ok(err)
 	for _, s := range sockets {
 		ok(send(s, "adopt", int(held.Fd()), int(handoffLock.Fd())))
@@ -462,15 +476,15 @@ func (r *raceRule) judge(adopted int, wrong func(string, ...any)) {
 	text, err := os.ReadFile(r.Path)
 	switch {
 	case adopted == 0 && r.Denied:
-		if err != nil || len(text) != 0 || !free(r.Path) {
-			wrong("released, and the file has %q, %v, and is free: %v", text, err, free(r.Path))
+		if err != nil || len(text) != 0 || !unlocked(r.Path) {
+			wrong("released, and the file has %q, %v, and is free: %v", text, err, unlocked(r.Path))
 		}
 	case adopted == 0:
 		if !errors.Is(err, os.ErrNotExist) {
 			wrong("released, and the file has %q, %v", text, err)
 		}
-	case err != nil || free(r.Path):
-		wrong("adopted, and the file has %q, %v, and is free: %v", text, err, free(r.Path))
+	case err != nil || unlocked(r.Path):
+		wrong("adopted, and the file has %q, %v, and is free: %v", text, err, unlocked(r.Path))
 	case string(text) == strconv.Itoa(os.Getpid())+"\n":
 		wrong("adopted, and the file still names the parent")
 	}
@@ -483,7 +497,7 @@ func (r *raceRule) judge(adopted int, wrong func(string, ...any)) {
 // The ways in which a child can make the file its own.
 var raceWays = map[string]raceRule{
 	"replaced":                {},
-	"replaced, made in place": {Fails: noUnnamed},
+	"replaced, made in place": {Fails: noAnonymous},
 	"shared":                  {Fails: map[string]syscall.Errno{"tmpfile": unix.EACCES}},
 	"shared, not unlinked":    {Fails: map[string]syscall.Errno{"tmpfile": unix.EACCES}, Denied: true},
 }
@@ -491,23 +505,34 @@ var raceWays = map[string]raceRule{
 func TestReleaseRacesAdopt(t *testing.T) {
 	for name, r := range raceWays {
 		t.Run(name, func(t *testing.T) {
-			res := race(t, r, 1, 1000)
+			res := race(t, r, 1, testproc.Rounds(400, 100, 25))
 			for _, w := range res.wrong {
 				t.Error(w)
 			}
-			if res.adopted < 50 || res.lost < 50 {
-				t.Errorf("adopted %d times, released before %d times: they hardly met", res.adopted, res.lost)
-			}
+			res.checkMet(t)
 		})
 	}
 }
 
-func TestReleaseRacesAdoptNegativeControl(t *testing.T) {
+// withoutHandoffLock leaves out that the hand-off lock is taken.
+var withoutHandoffLock = testproc.Patch{
+	File: "handoff.go",
+	Old:  "func take(handoffLock, setlkw int) error {\n",
+	New:  "func take(handoffLock, setlkw int) error {\n\treturn nil\n",
+}
+
+func TestReleaseRacesAdoptWithoutHandoffLock(t *testing.T) {
+	if withoutHandoffLock.Control(t) {
+		racesGoWrong(t, 1)
+	}
+}
+
+// racesGoWrong fails if the races find nothing.
+func racesGoWrong(t *testing.T, children int) {
 	for name, r := range raceWays {
 		t.Run(name, func(t *testing.T) {
-			r.Broken = "hand-off lock"
-			if res := race(t, r, 1, 20_000); len(res.wrong) == 0 {
-				t.Error("without the handoffLock nothing went wrong: this test would find nothing")
+			if res := race(t, r, children, 10_000); len(res.wrong) == 0 {
+				t.Error("nothing went wrong: this test would find nothing")
 			}
 		})
 	}
@@ -516,20 +541,15 @@ func TestReleaseRacesAdoptNegativeControl(t *testing.T) {
 func TestTwoAdopt(t *testing.T) {
 	for name, r := range raceWays {
 		t.Run(name, func(t *testing.T) {
-			for _, w := range race(t, r, 2, 500).wrong {
+			for _, w := range race(t, r, 2, testproc.Rounds(500, 150, 40)).wrong {
 				t.Error(w)
 			}
 		})
 	}
 }
 
-func TestTwoAdoptNegativeControl(t *testing.T) {
-	for name, r := range raceWays {
-		t.Run(name, func(t *testing.T) {
-			r.Broken = "hand-off lock"
-			if res := race(t, r, 2, 20_000); len(res.wrong) == 0 {
-				t.Error("without the handoffLock nothing went wrong: this test would find nothing")
-			}
-		})
+func TestTwoAdoptWithoutHandoffLock(t *testing.T) {
+	if withoutHandoffLock.Control(t) {
+		racesGoWrong(t, 2)
 	}
 }

@@ -9,61 +9,47 @@ import (
 	"time"
 )
 
-// On these systems nothing is promised and nothing is done: every way in
-// returns errors.ErrUnsupported.
+// On these systems nothing is promised and nothing is done: every function that could
+// fail returns errors.ErrUnsupported.
 
-type file struct{ path string }
+type (
+	file    struct{ path string }
+	handoff struct{}
+)
 
-func (h *Hold) Prepare(path string) { h.file, h.fd, h.ro = file{path}, -1, -1 }
-
-func (h *Hold) unsupported(op string) error { return h.pathError(op, errors.ErrUnsupported) }
-
-func (h *Hold) Acquire(*Options) (Refusal, error) {
-	return Refusal{}, h.unsupported("acquire")
-}
-
-func (h *Hold) Wait(context.Context, *Options) error { return h.unsupported("acquire") }
-func (h *Hold) Check() error                         { return h.unsupported("check") }
-func (h *Hold) HandedOff() bool                      { return false }
-func (h *Hold) Record(int) error                     { return h.unsupported("record") }
-func (h *Hold) Renew() error                         { return h.unsupported("restore") }
-func (h *Hold) Release() error                       { return h.unsupported("release") }
-
-func (h *Hold) Inherit() (lock, handoffLock *os.File, err error) {
-	return nil, nil, h.unsupported("inherit")
-}
-
-func (h *Hold) Adopt([]Pair, int) (int, error) { return -1, h.unsupported("adopt") }
-
-func ReadText(path string) ([]byte, error) {
+func unsupported(op, path string) error {
 	h := Hold{file: file{path}}
-	return nil, h.unsupported("read")
+	return h.pathError(op, errors.ErrUnsupported)
 }
 
-func Peek(string, func(int, time.Time) bool) Refusal { return Refusal{} }
+func (h *Hold) prepare(path string) { h.file, h.fd, h.ro = file{path}, -1, -1 }
 
-// Path returns the path that the file is to have.
-func (p *Pending) Path() string { return p.file.path }
-
-func (p *Pending) Write(int) error { return errors.ErrUnsupported }
-
-func Free(string) bool { return false }
-
-func Look(path string) (View, error) {
-	h := Hold{file: file{path}}
-	return View{}, h.unsupported("open")
+func (h *Hold) acquire(*Options) (Refusal, error) {
+	return Refusal{}, unsupported("acquire", h.Path())
 }
 
-func LookDirect(path string) (View, error) { return Look(path) }
+func (h *Hold) wait(context.Context, *Options) error { return unsupported("acquire", h.Path()) }
+func (h *Hold) check() error                         { return unsupported("check", h.Path()) }
+func (h *Hold) recordPID(int) error                  { return unsupported("record", h.Path()) }
+func (h *Hold) renew() error                         { return unsupported("restore", h.Path()) }
+func (h *Hold) release() error                       { return unsupported("release", h.Path()) }
+func (h *Hold) adopt([]Pair, int) (int, error)       { return -1, unsupported("adopt", h.Path()) }
+func (h *Hold) handedOff() bool                      { return false }
 
-func RemoveDirect(path string, stale func(View) error) error { return Remove(path, stale) }
-
-func Remove(path string, _ func(View) error) error {
-	h := Hold{file: file{path}}
-	return h.unsupported("clean")
+func (h *Hold) handOff() (lock, handoffLock *os.File, err error) {
+	return nil, nil, unsupported("hand off", h.Path())
 }
 
-func WaitFree(_ context.Context, path string) error {
-	h := Hold{file: file{path}}
-	return h.unsupported("wait")
+func (p *Pending) write([]byte) error                      { return errors.ErrUnsupported }
+func (p *Pending) names() (at int, name, from string)      { return -1, "", "" }
+func readText(path string) ([]byte, error)                 { return nil, unsupported("read", path) }
+func peek(string, func(int, time.Time) bool) Refusal       { return Refusal{} }
+func free(string) bool                                     { return false }
+func look(path string, _ bool) (View, error)               { return View{}, unsupported("open", path) }
+func remove(path string, _ bool, _ func(View) error) error { return unsupported("clean", path) }
+func waitFree(_ context.Context, path string) error        { return unsupported("wait", path) }
+func hasACL(string) bool                                   { return false }
+
+func statDir(dir string) (mode uint32, uid, gid int, err error) {
+	return 0, 0, 0, unsupported("stat", dir)
 }

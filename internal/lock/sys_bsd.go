@@ -5,16 +5,16 @@ package lock
 import "golang.org/x/sys/unix"
 
 // On these systems a PID file is taken in place, by flock(2) alone: there are
-// no unnamed files and no open-file-description locks.
+// no anonymous files and no open-file-description locks.
 
 const (
 	pinFlags = unix.O_RDONLY
 	pinReads = true // a directory is opened for reading
 )
 
-func (f *file) anonymous(uint32) (int, error) { return -1, errNoAnonymous }
-func (f *file) link(int) error                { return errNoAnonymous }
-func reopen(int, int) (int, error)            { return -1, errNoAnonymous }
+func (f *file) anonymous(uint32) (int, error) { return -1, ErrNoAnonymous }
+func (f *file) link(int) error                { return ErrNoAnonymous }
+func reopen(int, int) (int, error)            { return -1, ErrNoAnonymous }
 
 func ofdLock(int) error     { return nil }
 func ofdInherit(int)        {}
@@ -42,5 +42,5 @@ func keepsNoFiles(int) bool { return false }
 // keepsNoModes is not known here.
 func keepsNoModes(int) bool { return false }
 
-// HasACL is asked about processes only, which are not known here.
-func HasACL(string) bool { return false }
+// hasACL is asked about processes only, which are not known here.
+func hasACL(string) bool { return false }

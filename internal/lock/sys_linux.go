@@ -16,7 +16,7 @@ const (
 )
 
 // anonymous opens a new file without a name on the file system of f's directory.
-// errNoAnonymous: file systems (and kernels) without O_TMPFILE, open(2).
+// ErrNoAnonymous: file systems (and kernels) without O_TMPFILE, open(2).
 func (f *file) anonymous(mode uint32) (int, error) {
 	at, dir := f.at, "."
 	if !f.pinned {
@@ -25,29 +25,29 @@ func (f *file) anonymous(mode uint32) (int, error) {
 	fd, err := openat("tmpfile", at, dir, unix.O_RDWR|unix.O_TMPFILE, mode)
 	switch err {
 	case unix.EOPNOTSUPP, unix.EISDIR, unix.EINVAL, unix.ENOSYS:
-		err = errNoAnonymous
+		err = ErrNoAnonymous
 	}
 	return fd, err
 }
 
 // reopen opens fd's file once more: an open file description of its own, with
-// locks of its own. errNoAnonymous where there is no /proc, or another one.
+// locks of its own. ErrNoAnonymous where there is no /proc, or another one.
 func reopen(fd, flags int) (int, error) {
 	again, err := openat("reopen", unix.AT_FDCWD, procFD(fd), flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	switch err {
 	case nil:
 	case unix.ENOENT, unix.ENOTDIR:
-		return -1, errNoAnonymous
+		return -1, ErrNoAnonymous
 	default:
 		return -1, err
 	}
 	ours, err := fstat(fd)
-	theirs, e := fstat(again)
+	tinherited, e := fstat(again)
 	if err == nil {
 		err = e
 	}
-	if err == nil && ours.id != theirs.id {
-		err = errNoAnonymous
+	if err == nil && ours.id != tinherited.id {
+		err = ErrNoAnonymous
 	}
 	if err != nil {
 		closeFD(again)
@@ -63,7 +63,7 @@ func procFD(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 var noEmptyPath atomic.Bool
 
 // link gives the anonymous file fd the name f. EEXIST if the name is taken;
-// errNoAnonymous where hard links do not exist or /proc, which the way for older
+// ErrNoAnonymous where hard links do not exist or /proc, which the way for older
 // kernels goes through, is not there.
 func (f *file) link(fd int) error {
 	err := retry("link", func() error {
@@ -81,20 +81,20 @@ func (f *file) link(fd int) error {
 	})
 	switch err {
 	case unix.EOPNOTSUPP, unix.ENOSYS, unix.EPERM, unix.EACCES, unix.EMLINK:
-		return errNoAnonymous
+		return ErrNoAnonymous
 	}
 	return err
 }
 
 // The holder has an open-file-description write lock on the whole file but one
-// byte, and who may have inherited its flock(2), by a descriptor that cannot
+// byte, and a process that may have inherited its flock(2), by a descriptor that cannot
 // write, has a read lock on that byte. It is far beyond every text.
 const inheritedByte = 1 << 62
 
 var (
 	wholeFile = unix.Flock_t{Len: 0}
 	holders   = unix.Flock_t{Len: inheritedByte}
-	heirs     = unix.Flock_t{Start: inheritedByte, Len: 1}
+	inherited = unix.Flock_t{Start: inheritedByte, Len: 1}
 )
 
 // ofd calls fcntl(2) for a lock of that type on that part of fd's file.
@@ -105,7 +105,7 @@ func ofd(call string, fd, cmd int, typ int16, part unix.Flock_t) (unix.Flock_t, 
 }
 
 // ofdLock takes the holder's OFD lock on fd. Where the system has no such lock,
-// or maps it and flock to one kind that collides (NFS), or somebody has a mere
+// or maps it and flock to one kind that collides (NFS), or another process has a mere
 // read lock on the file, flock alone decides.
 func ofdLock(fd int) (err error) {
 	for range 5 { // waiters of ours have a read lock for an instant
@@ -128,9 +128,9 @@ func ofdLock(fd int) (err error) {
 	return nil
 }
 
-// ofdInherit takes the OFD lock of those who inherit ro. Without it they are
+// ofdInherit takes the OFD lock of the processes that inherit ro. Without it they are
 // seen all the same, by flock(2), where that is shown.
-func ofdInherit(ro int) { _, _ = ofd("setlk", ro, unix.F_OFD_SETLK, unix.F_RDLCK, heirs) }
+func ofdInherit(ro int) { _, _ = ofd("setlk", ro, unix.F_OFD_SETLK, unix.F_RDLCK, inherited) }
 
 // ofdUnlock takes the OFD lock off a file that stays.
 func ofdUnlock(fd int) {
@@ -139,9 +139,9 @@ func ofdUnlock(fd int) {
 	_ = unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
 }
 
-// ofdLocked reports whether somebody else has the holder's OFD lock, or any
+// ofdLocked reports whether another process has the holder's OFD lock, or any
 // fcntl write lock, on fd's file, and the PID of that lock's owner where there
-// is one. A read lock, which everybody may take who may read the file, is not a
+// is one. A read lock, which every process may take that may read the file, is not a
 // holder's. Asking takes no lock. errOFDUnknown where the system cannot tell.
 func ofdLocked(fd int) (held bool, pid int, err error) {
 	lk, err := ofd("getlk", fd, unix.F_OFD_GETLK, unix.F_RDLCK, wholeFile) // what would refuse a read lock
@@ -161,23 +161,23 @@ func ofdLocked(fd int) (held bool, pid int, err error) {
 	return true, max(0, int(lk.Pid)), nil
 }
 
-// ofdInherited reports whether somebody has the OFD lock of those who inherited
-// a holder's flock(2). It is a read lock, which everybody may take who may read the
+// ofdInherited reports whether there is the OFD lock of a process that inherited a
+// holder's flock(2). It is a read lock, which every process may take that may read the
 // file: it says something only beside a flock(2).
 func ofdInherited(fd int) bool {
-	lk, err := ofd("getlk", fd, unix.F_OFD_GETLK, unix.F_WRLCK, heirs)
-	return err == nil && lk.Type == unix.F_RDLCK && lk.Start == heirs.Start && lk.Len == heirs.Len && !collides(fd)
+	lk, err := ofd("getlk", fd, unix.F_OFD_GETLK, unix.F_WRLCK, inherited)
+	return err == nil && lk.Type == unix.F_RDLCK && lk.Start == inherited.Start && lk.Len == inherited.Len && !collides(fd)
 }
 
-// probe is ofdLocked, for those who only look.
+// probe is ofdLocked, for a caller that only looks.
 func probe(fd int) (held bool, pid int, err error) { return ofdLocked(fd) }
 
-// waitOFD blocks until nobody has an fcntl write lock on fd's file.
+// waitOFD blocks until no process has an fcntl write lock on fd's file.
 func waitOFD(fd int) error {
 	_, err := ofd("setlkw", fd, unix.F_OFD_SETLKW, unix.F_RDLCK, wholeFile)
 	ofdUnlock(fd)
 	if err != nil {
-		time.Sleep(pollInterval) // whoever asks again does not spin
+		time.Sleep(pollInterval) // a caller that asks again does not spin
 	}
 	return err
 }
@@ -240,9 +240,7 @@ func fileSystem(fd int) uint32 {
 	return uint32(st.Type)
 }
 
-// HasACL reports whether the permissions of what is at path are an access control
-// list, acl(5): with more users than its mode tells.
-func HasACL(path string) bool {
+func hasACL(path string) bool {
 	_, err := unix.Getxattr(path, "system.posix_acl_access", nil)
 	return err == nil
 }

@@ -12,7 +12,7 @@ const MaxPID = 1 << 22
 // fits with blanks to spare, and a hostile one costs no more than this.
 const MaxText = 64
 
-// ErrMalformed: the text is no PID.
+// ErrMalformed is returned when a text is not a PID.
 var ErrMalformed = errors.New("malformed PID file")
 
 // ParsePID returns the PID that stands alone on the first line of text, of

@@ -4,6 +4,7 @@ package lock
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -11,19 +12,19 @@ import (
 )
 
 // A queue is the waiters of this process on one path, served by one goroutine
-// that blocks in the kernel. When all have gone it may still be blocked there;
-// what it gets then it gives back, unless somebody waits again by then.
+// that blocks in the kernel. When all have gone it may still be blocked there; what it
+// gets then it unlocks, unless another has begun to wait by then.
 type queue struct {
 	path    string
 	on      ID // the inode that it is blocked on
 	waiters []*waiter
 }
 
-// A waiter is one call of Wait. While it is its turn it is not in the queue.
+// A waiter is one call of Wait. During its turn it is not in the queue.
 type waiter struct {
 	h    *Hold
 	o    *Options
-	left bool // its context ended during its turn
+	gone bool // its context ended during its turn
 	done chan error
 }
 
@@ -32,9 +33,7 @@ var queues = struct {
 	m map[string]*queue
 }{m: map[string]*queue{}}
 
-// Wait takes the file as soon as nobody has it. It returns the error of ctx,
-// and holds nothing, if that is done first.
-func (h *Hold) Wait(ctx context.Context, o *Options) error {
+func (h *Hold) wait(ctx context.Context, o *Options) error {
 	if r, err := h.attempt(o); err != errAgain && (err != nil || !r.Held) {
 		if err != nil {
 			h.file.unpin()
@@ -59,7 +58,7 @@ func (h *Hold) Wait(ctx context.Context, o *Options) error {
 }
 
 // join puts w into the queue for h's path. A queue that is blocked on a file
-// that is no longer there waits for somebody who has nothing to do with w: it
+// that is no longer there waits for a process that has nothing to do with w: it
 // keeps its waiters, if it has any, and w starts another.
 func join(h *Hold, w *waiter) *queue {
 	there, err := h.file.statPath()
@@ -77,7 +76,7 @@ func join(h *Hold, w *waiter) *queue {
 }
 
 // blocks notes what the queue is about to block on. It returns false if another
-// queue has taken its place and nobody waits for it.
+// queue has taken its place and no waiter is in it.
 func (q *queue) blocks(fd int) bool {
 	st, err := fstat(fd)
 	queues.Lock()
@@ -88,7 +87,7 @@ func (q *queue) blocks(fd int) bool {
 	return queues.m[q.path] == q || len(q.waiters) > 0
 }
 
-// options are those of the waiter who is first.
+// options are those of the first waiter.
 func (q *queue) options() *Options {
 	queues.Lock()
 	defer queues.Unlock()
@@ -104,15 +103,15 @@ func (q *queue) leave(w *waiter) bool {
 	defer queues.Unlock()
 	i := slices.Index(q.waiters, w)
 	if i < 0 {
-		w.left = true
+		w.gone = true
 		return false
 	}
 	q.waiters = slices.Delete(q.waiters, i, i+1)
 	return true
 }
 
-// next returns the waiter whose turn it is. If there is none, the queue has
-// ceased to exist.
+// next returns the waiter whose turn it is. If there is none, the queue no longer
+// exists.
 func (q *queue) next() *waiter {
 	queues.Lock()
 	defer queues.Unlock()
@@ -127,19 +126,19 @@ func (q *queue) next() *waiter {
 	return w
 }
 
-// back puts w, whose turn was in vain, in front again.
-func (q *queue) back(w *waiter) {
+// requeue puts w, whose turn was in vain, in front again.
+func (q *queue) requeue(w *waiter) {
 	queues.Lock()
 	defer queues.Unlock()
-	if w.left {
+	if w.gone {
 		w.done <- errAgain
 		return
 	}
 	q.waiters = slices.Insert(q.waiters, 0, w)
 }
 
-// left reports whether the path has left the file fd: names another file, or none.
-func (h *Hold) left(fd int) bool {
+// leftBehind reports whether the path names another file than fd, or none.
+func (h *Hold) leftBehind(fd int) bool {
 	mine, err := fstat(fd)
 	if err != nil {
 		return false
@@ -151,23 +150,15 @@ func (h *Hold) left(fd int) bool {
 // serve takes the file for one waiter after the other.
 func (q *queue) serve() {
 	var h Hold
-	h.Prepare(q.path)
+	h.prepare(q.path)
 	defer func() {
 		h.file.unpin()
 		h.releaseRetained()
 	}()
 	for {
-		h.file.unpin()
-		fd, err := h.open(q.options())
-		if err == nil {
-			if !q.blocks(fd) {
-				closeFD(fd)
-				return
-			}
-			if err = flock(fd, unix.LOCK_EX); err != nil { // blocks
-				closeFD(fd)
-				fd, err = -1, h.lockError(err)
-			}
+		fd, err := q.block(&h)
+		if err == errSuperseded {
+			return
 		}
 		w := q.next()
 		if w == nil {
@@ -177,20 +168,17 @@ func (q *queue) serve() {
 			return
 		}
 		var r refusal
-		switch err {
-		case nil:
-			r, err = h.settle(fd, w.o)
-		case unix.ENOENT:
-			err = h.createNew(w.o)
+		if err == nil {
+			r, err = h.take(fd, w.o)
 		}
 		switch {
-		case r.Held: // by somebody whom flock does not keep out
-			q.back(w)
+		case r.Held: // by a process that flock does not keep out
+			q.requeue(w)
 			_ = flock(fd, unix.LOCK_UN)
 			if r.Locked {
 				_ = waitOFD(fd) // then look again, whatever it says
 			} else {
-				waitStranger(&h, fd, r.PID)
+				waitUnlocked(&h, fd, r.PID)
 			}
 			closeFD(fd)
 		case err == nil:
@@ -199,11 +187,11 @@ func (q *queue) serve() {
 			}
 			*w.h = h
 			h = Hold{}
-			h.Prepare(q.path)
+			h.prepare(q.path)
 			w.done <- nil
 		case err == errAgain:
-			q.back(w)
-			if fd >= 0 && h.left(fd) {
+			q.requeue(w)
+			if fd >= 0 && h.leftBehind(fd) {
 				h.retain(fd)
 			} else if fd >= 0 {
 				unlockAndClose(fd) // the path's own: we shall want it again
@@ -215,4 +203,29 @@ func (q *queue) serve() {
 			w.done <- err
 		}
 	}
+}
+
+// errSuperseded: another queue serves the path, and this one has no waiters.
+var errSuperseded = errors.New("superseded")
+
+// block opens the file that is at the path and blocks until it is locked. fd is -1 if
+// there is none.
+func (q *queue) block(h *Hold) (fd int, err error) {
+	h.file.unpin()
+	fd, err = h.open(q.options())
+	if err == unix.ENOENT {
+		return -1, nil
+	}
+	if err != nil {
+		return -1, err
+	}
+	if !q.blocks(fd) {
+		closeFD(fd)
+		return -1, errSuperseded
+	}
+	if err = flock(fd, unix.LOCK_EX); err != nil { // blocks
+		closeFD(fd)
+		return -1, h.lockError(err)
+	}
+	return fd, nil
 }

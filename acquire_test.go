@@ -569,7 +569,7 @@ func TestSetPIDIsAtomic(t *testing.T) {
 			}
 		}
 	}()
-	for range 500 {
+	for range testproc.Rounds(5000, 200, 50) {
 		must(t, f.SetPID(4194304))
 		must(t, f.SetPID(1))
 	}
@@ -646,6 +646,7 @@ func TestChildDoesNotInherit(t *testing.T) {
 }
 
 func TestDo(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	problem := errors.New("problem")
 	held := func(t *testing.T, path string) {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -104,10 +105,7 @@ func givenCommand(path string, adopts bool) *exec.Cmd {
 }
 
 func TestHandOffBesideAll(t *testing.T) {
-	rounds := 800
-	if os.Getenv("PIDFILE_LONG") != "" {
-		rounds = 20_000
-	}
+	rounds := testproc.Rounds(20_000, 200, 60)
 	path := tempPath(t)
 	var file atomic.Pointer[pidfile.File]
 	file.Store(acquire(t, path))
@@ -280,7 +278,7 @@ func TestHandOffIsCollected(t *testing.T) {
 	f := acquire(t, tempPath(t))
 	before := descriptors(t)
 	most := 0
-	for round := range 500 {
+	for round := range 100 {
 		cmd := exec.Command("true")
 		must(t, f.HandOff(cmd))
 		must(t, cmd.Run())

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -252,7 +253,7 @@ func TestHandOffAgain(t *testing.T) {
 
 func TestTwoAdoptAtOnce(t *testing.T) {
 	path := tempPath(t)
-	for range 20 {
+	for range 8 {
 		f := acquire(t, path)
 		heirs := []*helper{startHeir(t, f), startHeir(t, f)}
 		said := make([]string, 2)
@@ -611,7 +612,7 @@ func TestHandOffLeaks(t *testing.T) {
 	path := tempPath(t)
 	t.Run("hand off", func(t *testing.T) {
 		collectedLeakless(t, func() {
-			for range 500 {
+			for range 50 {
 				f := acquire(t, path)
 				for range 3 {
 					var cmd exec.Cmd
@@ -626,7 +627,7 @@ func TestHandOffLeaks(t *testing.T) {
 	})
 	t.Run("adopt", func(t *testing.T) {
 		collectedLeakless(t, func() {
-			for range 500 {
+			for range 50 {
 				f := acquire(t, path)
 				handDown(t, f)
 				mine, err := pidfile.Adopt(path)
@@ -639,7 +640,7 @@ func TestHandOffLeaks(t *testing.T) {
 	})
 	t.Run("lost", func(t *testing.T) {
 		collectedLeakless(t, func() {
-			for range 500 {
+			for range 50 {
 				f := acquire(t, path)
 				handDown(t, f)
 				must(t, f.Release())
@@ -653,7 +654,7 @@ func TestHandOffLeaks(t *testing.T) {
 // The methods may be called by several goroutines, and so may Adopt.
 func TestHandOffAtOnce(t *testing.T) {
 	path := tempPath(t)
-	for range 200 {
+	for range 50 {
 		f := acquire(t, path)
 		handDown(t, f)
 		var wg sync.WaitGroup
@@ -1007,7 +1008,7 @@ func (res *chainResult) check(t *testing.T) {
 
 func TestChain(t *testing.T) {
 	path := tempPath(t)
-	res := runChain(t, path, 60, false)
+	res := runChain(t, path, testproc.Rounds(60, 30, 20), false)
 	res.check(t)
 	if res.Reads < 1000 || res.PIDs < 10 || res.Inspections < 10 {
 		t.Errorf("only %d reads of %d PIDs and %d inspections: this tests little", res.Reads, res.PIDs, res.Inspections)
@@ -1180,10 +1181,7 @@ type hold struct {
 }
 
 func TestSIGKILLDuringHandOver(t *testing.T) {
-	rounds := 200
-	if os.Getenv("PIDFILE_LONG") != "" {
-		rounds = 3000
-	}
+	rounds := testproc.Rounds(3000, 100, 40)
 	path := tempPath(t)
 	logPath := filepath.Join(t.TempDir(), "log")
 	log := openLog(logPath)
@@ -1230,7 +1228,7 @@ func TestSIGKILLDuringHandOver(t *testing.T) {
 		}
 	}
 	for _, what := range []string{"parent killed before the adoption", "child killed before the adoption", "child killed after the adoption", "handed over", "released first", "contender"} {
-		if count[what] < 3 {
+		if count[what] < 1 {
 			t.Errorf("%s: only %d times", what, count[what])
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -57,10 +58,7 @@ type toll struct {
 
 func TestNobodyInnocentIsSignalled(t *testing.T) {
 	needRoot(t)
-	rounds := 2_000
-	if os.Getenv("PIDFILE_LONG") != "" {
-		rounds = 10_000
-	}
+	rounds := testproc.Rounds(10_000, 300, 100)
 	got := runKillTest(t, rounds, "")
 	if got.Innocents != 0 {
 		t.Errorf("%d innocent processes were signalled", got.Innocents)
@@ -80,7 +78,7 @@ func TestNobodyInnocentIsSignalled(t *testing.T) {
 // The same with what everybody does, kill $(cat file), must hit innocents.
 func TestNobodyInnocentIsSignalledNegativeControl(t *testing.T) {
 	needRoot(t)
-	if got := runKillTest(t, 100, "1"); got.Innocents == 0 {
+	if got := runKillTest(t, 50, "1"); got.Innocents == 0 {
 		t.Error("no innocent process was signalled: this test would find nothing")
 	}
 }

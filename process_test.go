@@ -220,6 +220,7 @@ func stops(t *testing.T, p *pidfile.Process, grace time.Duration, kill bool) {
 }
 
 func TestStop(t *testing.T) {
+	t.Parallel()
 	const never = time.Hour
 	t.Run("TERM is enough", func(t *testing.T) {
 		c := cat(t)
@@ -360,6 +361,7 @@ func (noSignal) Signal()        {}
 func (noSignal) String() string { return "no signal" }
 
 func TestWaitEnd(t *testing.T) {
+	t.Parallel()
 	t.Run("nobody", func(t *testing.T) {
 		path := tempPath(t)
 		for _, text := range []string{"absent", "4194304\n", "rubbish"} {
@@ -462,6 +464,7 @@ func TestWaitEnd(t *testing.T) {
 }
 
 func TestWaitRunning(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		start  func(t *testing.T, path string) *helper
@@ -478,6 +481,7 @@ func TestWaitRunning(t *testing.T) {
 		}, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			path := tempPath(t)
 			if c.create {
 				write(t, path, "4194304\n")
@@ -488,10 +492,9 @@ func TestWaitRunning(t *testing.T) {
 			if !errors.Is(err, context.DeadlineExceeded) || s.State == pidfile.Running {
 				t.Errorf("%+v, error %v", s, err)
 			}
-			watched := inotifies(t)
 			done := make(chan error)
 			go func() { s, err = pidfile.WaitRunning(t.Context(), path); done <- err }()
-			until(t, "it watches", func() bool { return inotifies(t) > watched })
+			watched(t, path)
 			h := c.start(t, path)
 			must(t, <-done)
 			if s.State != pidfile.Running || s.Locked != c.locked {
@@ -521,7 +524,7 @@ func TestProcessLeaks(t *testing.T) {
 	write(t, path, fmt.Sprintln(c.pid()))
 	missing := path + "2"
 	leakless(t, func() {
-		for range 2_000 {
+		for range 200 {
 			p, err := pidfile.Find(path)
 			must(t, err)
 			must(t, p.Close())
@@ -532,7 +535,7 @@ func TestProcessLeaks(t *testing.T) {
 	})
 	must(t, os.Chmod(path, 0o666))
 	leakless(t, func() {
-		for range 500 {
+		for range 50 {
 			if _, err := pidfile.Find(path); !errors.Is(err, pidfile.ErrUnproven) {
 				t.Fatal(err)
 			}
@@ -541,7 +544,7 @@ func TestProcessLeaks(t *testing.T) {
 	leakless(t, func() {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		for range 300 {
+		for range 50 {
 			if _, err := pidfile.WaitEnd(ctx, path); !errors.Is(err, context.Canceled) {
 				t.Fatal(err)
 			}

@@ -105,7 +105,7 @@ func givenCommand(path string, adopts bool) *exec.Cmd {
 }
 
 func TestHandOffBesideAll(t *testing.T) {
-	rounds := testproc.Rounds(20_000, 200, 60)
+	rounds := testproc.Rounds(20_000, 200, 30)
 	path := tempPath(t)
 	var file atomic.Pointer[pidfile.File]
 	file.Store(acquire(t, path))
@@ -286,7 +286,7 @@ func TestHandOffIsCollected(t *testing.T) {
 		if round%10 == 9 {
 			runtime.GC()
 			// Two are the File's, two the last command's.
-			until(t, "the commands' descriptors are closed", func() bool { return descriptors(t) <= before+4 })
+			testproc.Eventually(t, "the commands' descriptors are closed", func() bool { return descriptors(t) <= before+4 })
 		}
 	}
 	t.Logf("%d descriptors, at most %d", before, most)

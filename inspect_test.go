@@ -396,7 +396,7 @@ func TestInspectSeesLockAmongMany(t *testing.T) {
 	defer unix.Close(fd)
 	write(t, path, fmt.Sprintln(os.Getpid()))
 	looks := testproc.Rounds(300, 50, 20)
-	for i := range 10 { // it goes to another place in the table
+	for i := range testproc.Rounds(10, 10, 3) { // it goes to another place in the table
 		h := start(t, "churn", fmt.Sprintf("%s.%d", path, i%2))
 		h.says("loops")
 		must(t, unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB))

@@ -213,7 +213,7 @@ func TestListDefault(t *testing.T) {
 // What a running file costs more than a stale file.
 func TestListCost(t *testing.T) {
 	dirs := map[string]string{"stale": t.TempDir(), "unlocked": t.TempDir(), "held": t.TempDir(), "inherited": t.TempDir(), "flock(1)": t.TempDir()}
-	const n, few = 40, 5
+	n, few := testproc.Rounds(100, 40, 15), 5
 	for i := range n {
 		name := fmt.Sprintf("%03d.pid", i)
 		write(t, filepath.Join(dirs["stale"], name), "4194304\n")

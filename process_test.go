@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -197,7 +198,7 @@ func TestWaitContext(t *testing.T) {
 	if _, err := p.Wait(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("done before: %v", err)
 	}
-	if !isAlive(c.pid()) {
+	if !testproc.Alive(c.pid()) {
 		t.Error("it has ended")
 	}
 }
@@ -287,7 +288,7 @@ func TestStop(t *testing.T) {
 		if _, err := p.Stop(ctx, never); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
 		}
-		if !isAlive(c.pid()) {
+		if !testproc.Alive(c.pid()) {
 			t.Error("it was killed")
 		}
 		stops(t, p, 0, true)
@@ -602,7 +603,7 @@ func TestStopAfterClose(t *testing.T) {
 	if err := p.Signal(unix.SIGTERM); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("error %v, want os.ErrClosed", err)
 	}
-	if !isAlive(c.pid()) {
+	if !testproc.Alive(c.pid()) {
 		t.Error("it was signalled")
 	}
 }

@@ -40,7 +40,7 @@ func TestLeftOverTexts(t *testing.T) {
 		"over maximum":    "4194305\n",
 		"wraps to 1":      "4294967297\n",
 		"wraps 64 bits":   "18446744073709551617\n",
-		"a dead PID":      fmt.Sprintf("%d\n", deadPID(t)),
+		"a dead PID":      fmt.Sprintf("%d\n", testproc.DeadPID(t)),
 		"the largest PID": "4194304\n",
 		"our own":         fmt.Sprintf("%d\n", os.Getpid()),
 		"our own, no \\n": fmt.Sprint(os.Getpid()),
@@ -57,13 +57,6 @@ func TestLeftOverTexts(t *testing.T) {
 			absent(t, path)
 		})
 	}
-}
-
-// deadPID is the PID of a process that was reaped.
-func deadPID(t *testing.T) int {
-	h := start(t, "exit", "")
-	h.end()
-	return h.pid()
 }
 
 func TestLeftOverOfAnotherProgram(t *testing.T) {
@@ -259,7 +252,7 @@ func watched(t *testing.T, path string) {
 	if len(want) == 0 {
 		t.Fatal("the kernel does not tell what our own descriptor watches")
 	}
-	until(t, path+" is watched", func() bool {
+	testproc.Eventually(t, path+" is watched", func() bool {
 		fds, err := os.ReadDir("/proc/self/fdinfo")
 		must(t, err)
 		return slices.ContainsFunc(fds, func(fd os.DirEntry) bool {

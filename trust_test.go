@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -69,7 +70,7 @@ func (p place) service(path, says string) *helper {
 	p.t.Helper()
 	h := start(p.t, "acquire", path, env("PIDFILE_HELD", says)).says("ok")
 	p.t.Cleanup(func() {
-		if !isAlive(h.pid()) {
+		if !testproc.Alive(h.pid()) {
 			p.t.Errorf("PID %d was harmed", h.pid())
 		}
 	})
@@ -369,7 +370,7 @@ func TestFileKeepsChanging(t *testing.T) {
 	p := newPlace(t)
 	path := filepath.Join(p.dir("home", attacker, attacker, 0o755), "a.pid")
 	start(t, "rewriter", path, as(t, attacker)).says("rewrites")
-	until(t, "the file is there", func() bool { _, err := os.Lstat(path); return err == nil })
+	testproc.Eventually(t, "the file is there", func() bool { _, err := os.Lstat(path); return err == nil })
 	results := map[string]int{}
 	for range 5 {
 		began := time.Now()

@@ -5,7 +5,6 @@ package pidfile_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -107,27 +107,7 @@ func stopped(t *testing.T, h *helper) {
 	t.Helper()
 	must(t, h.cmd.Process.Signal(unix.SIGSTOP))
 	t.Cleanup(func() { _ = h.cmd.Process.Signal(unix.SIGCONT) })
-	until(t, "it is stopped", func() bool { return procState(h.pid()) == 'T' })
-}
-
-// procState is the state of a process or a thread, 0 if there is none. That whose
-// first thread has ended before others, as during an execve(2), is no zombie.
-func procState(pid int) byte {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	const threads = 20 - 3 // num_threads of proc_pid_stat(5)
-	if f[0] == "Z" && f[threads] != "1" {
-		return 'S'
-	}
-	return f[0][0]
-}
-
-func isAlive(pid int) bool {
-	s := procState(pid)
-	return s != 0 && s != 'Z' && s != 'X'
+	testproc.Eventually(t, "it is stopped", func() bool { return testproc.State(h.pid()) == 'T' })
 }
 
 func TestTruth(t *testing.T) {
@@ -180,7 +160,7 @@ func (row *truth) check(t *testing.T) {
 			}
 			switch d.what {
 			case "stop":
-				if isAlive(s.holder) {
+				if testproc.Alive(s.holder) {
 					t.Errorf("PID %d still lives", s.holder)
 				}
 			default:
@@ -209,7 +189,7 @@ func (s *scene) ask(what string) (answer string) {
 func (s *scene) lives(t *testing.T) {
 	t.Helper()
 	for _, pid := range s.alive {
-		if !isAlive(pid) {
+		if !testproc.Alive(pid) {
 			t.Errorf("PID %d does not live any more", pid)
 		}
 	}

@@ -146,7 +146,7 @@ func truths() []truth {
 		// Nobody has it.
 		{name: "dead PID", scene: func(t *testing.T) scene {
 			path := tempPath(t)
-			write(t, path, fmt.Sprintln(deadPID(t)))
+			write(t, path, fmt.Sprintln(testproc.DeadPID(t)))
 			return scene{path: path}
 		}, state: stale, find: notRunning, clean: ok, start: ok, says: []string{notLocked, "no process has PID"}},
 		{name: "killed", scene: func(t *testing.T) scene {

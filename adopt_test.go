@@ -35,7 +35,7 @@ func handDown(t *testing.T, f *pidfile.File) {
 	t.Setenv(inheritedEnv, strings.Join(fds, ":"))
 }
 
-// openFiles is what our descriptors are, without those that nobody uses any more.
+// openFiles is what our descriptors are, without those that are garbage.
 func openFiles(t *testing.T) string {
 	t.Helper()
 	collectFiles()

@@ -165,13 +165,13 @@ type chainResult struct {
 	Wrong         []any // texts and verdicts that must never be seen
 }
 
-// runChain lets n processes hand the file on, with everybody looking. The first
+// runChain lets n processes hand the file on, while others look and try. The first
 // is started with change.
 func runChain(t *testing.T, path string, n int, naive bool, change ...func(*exec.Cmd)) (res chainResult) {
 	t.Helper()
 	logPath := filepath.Join(publicDir(t), "log")
 	write(t, logPath, "")
-	must(t, os.Chmod(logPath, 0o666)) // whoever the processes run as
+	must(t, os.Chmod(logPath, 0o666)) // for any user that the processes run as
 	change = append(change, env(generationsEnv, strconv.Itoa(n-1)), env(chainLogEnv, logPath))
 	if naive {
 		change = append(change, env(chainNaiveEnv, "1"))
@@ -179,7 +179,7 @@ func runChain(t *testing.T, path string, n int, naive bool, change ...func(*exec
 	first := start(t, "generation", path, change...).says("ok")
 	contenders := []*helper{start(t, "contender", path), start(t, "contender", path)}
 	var waiters []*helper
-	if !naive { // who waits would get it, and keep it from the chain
+	if !naive { // a waiter would get it, and keep it from the chain
 		for range 2 {
 			waiters = append(waiters, start(t, "wait", path).says("waits"))
 		}
@@ -310,7 +310,7 @@ func judgeChain(t *testing.T, log []entry, saw map[int]*seen, waiters []int64, r
 	for i, id := range order {
 		s := saw[pidOf(t, id)]
 		if s == nil {
-			continue // nobody happened to read it
+			continue // no read happened to see it
 		}
 		delete(saw, pidOf(t, id))
 		if s.firstEnd < at[id+"adopting"] || i+1 < len(order) && s.lastBegin > at[order[i+1]+"adopted"] {
@@ -318,7 +318,7 @@ func judgeChain(t *testing.T, log []entry, saw map[int]*seen, waiters []int64, r
 		}
 	}
 	for pid := range saw {
-		res.Wrong = append(res.Wrong, fmt.Sprintf("read PID %d, which is nobody's", pid))
+		res.Wrong = append(res.Wrong, fmt.Sprintf("read PID %d, which is not in the chain", pid))
 	}
 	for _, ns := range waiters {
 		if ns < at[order[len(order)-1]+"releasing"] {
@@ -348,10 +348,10 @@ func TestChain(t *testing.T) {
 	alone(t, path)
 }
 
-// The same with what everybody does, release and start anew, must be noticed.
+// The same with the usual way, release and start anew, must be noticed.
 func TestChainNegativeControl(t *testing.T) {
 	if res := runChain(t, tempPath(t), 20, true); res.Stolen == 0 {
-		t.Error("nobody got in between: this test would find nothing")
+		t.Error("no contender got in between: this test would find nothing")
 	}
 }
 

@@ -27,8 +27,8 @@ import (
 )
 
 // SIGKILL: parent and child kill themselves at any moment of a hand-over, while
-// another process wants the file. A process may kill itself and nobody else: so
-// nobody innocent is ever hit.
+// another process wants the file. Each process kills only
+// itself, so no other process is ever hit.
 
 const (
 	mortalRoundEnv = "PIDFILE_TEST_ROUND"
@@ -102,7 +102,7 @@ func mortalChildHelper(path string) {
 	}
 }
 
-// A hold is a time in which nobody else may have the file.
+// A hold is a time in which no other process may have the file.
 type hold struct {
 	id       string
 	from, to int64
@@ -189,7 +189,7 @@ func mortalRound(t *testing.T, path, logPath string, round int) {
 	}
 	cmd.Env = append(os.Environ(), helperEnv+"=mortal parent", helperPath+"="+path, "GORACE=atexit_sleep_ms=0",
 		chainLogEnv+"="+logPath, mortalRoundEnv+"="+strconv.Itoa(round), mortalWithin+"="+within)
-	// Both have its end as their standard error, which nobody writes to but a
+	// Both have its end as their standard error, which nothing writes to but a
 	// runtime that panics.
 	r, w, err := os.Pipe()
 	must(t, err)
@@ -206,7 +206,7 @@ func mortalRound(t *testing.T, path, logPath string, round int) {
 	_ = cmd.Wait() // killed or not
 }
 
-// mortalHolds says when the file was somebody's, as far as it is certain: a
+// mortalHolds returns when the file was held, as far as it is certain: a
 // child that was killed while it adopted the file has adopted it or not.
 func mortalHolds(t *testing.T, log []entry) (holds []hold, count map[string]int) {
 	t.Helper()
@@ -260,7 +260,7 @@ func mortalHolds(t *testing.T, log []entry) (holds []hold, count map[string]int)
 		case child["lost"] != 0:
 			count["released first"]++
 			if parent["exit"] == 0 && parent["killed"] == 0 {
-				t.Errorf("round %s: lost, and nobody had released it", round)
+				t.Errorf("round %s: lost, and it was not released", round)
 			}
 		}
 		holds = append(holds, hold{id, parent["enter"], end})

@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What commands are given is theirs: whoever starts one while the File is
+// What commands are given is theirs: a caller that starts one while the File is
 // released or changed starts it with its own descriptors.
 
 func init() { helpers["given"] = givenHelper }

@@ -82,7 +82,7 @@ func looked(t *testing.T, mode, path string, f func()) (n int) {
 	return number(t, a.tell("stop")) + number(t, b.tell("stop"))
 }
 
-// A starter starts once on path, and ends. Nobody else starts there, so each
+// A starter starts once on path, and ends. No other starts there, so each
 // start must succeed.
 type starter struct {
 	name   string
@@ -111,7 +111,7 @@ func starters() []starter {
 		}},
 		{"flock(1)", testproc.Rounds(200, 50, 20), func(path string) error { return exec.Command("flock", "-n", path, "true").Run() }},
 		{"open, flock and unlock", testproc.Rounds(10_000, 3_000, 1_000), func(path string) error { return openAndFlock(path, true) }},
-		// Who looks into /proc/PID/fd has another reference to the open file for
+		// A look into /proc/PID/fd has another reference to the open file for
 		// microseconds, and close(2) unlocks with the last one only: of 200,000
 		// starts some 50 failed as long as each look was such a one.
 		{"open, flock and close", testproc.Rounds(50_000, 15_000, 5_000), func(path string) error { return openAndFlock(path, false) }},
@@ -135,7 +135,7 @@ func openAndFlock(path string, unlock bool) error {
 	return err
 }
 
-// Who looks makes nobody's start fail. See also TestInspectLooksAt.
+// A look makes no start fail. See also TestInspectLooksAt.
 func TestInspectDisturbsNoStart(t *testing.T) {
 	for _, s := range starters() {
 		t.Run(s.name, func(t *testing.T) {
@@ -211,8 +211,8 @@ func looksAt(t *testing.T, path string) (s pidfile.Status, pids []int) {
 	return s, pids
 }
 
-// To look at a process's descriptors can disturb it, and to look at everybody's
-// takes long: so they are looked at if nothing else tells who has the lock.
+// To look at a process's descriptors can disturb it, and to look at those of
+// all processes takes long: so they are looked at if nothing else tells who has the lock.
 func TestInspectLooksAt(t *testing.T) {
 	once := func(t *testing.T, pids []int, pid int) {
 		t.Helper()
@@ -226,7 +226,7 @@ func TestInspectLooksAt(t *testing.T) {
 			t.Errorf("PID %d's descriptors were looked at %d times, want once; all: %v", pid, n, pids)
 		}
 	}
-	t.Run("nobody's: it took the lock, and then wrote its PID", func(t *testing.T) {
+	t.Run("none: it took the lock, and then wrote its PID", func(t *testing.T) {
 		path := tempPath(t)
 		f := acquire(t, path)
 		s, pids := looksAt(t, path)
@@ -254,7 +254,7 @@ func TestInspectLooksAt(t *testing.T) {
 		}
 		once(t, pids, h.pid())
 	})
-	t.Run("everybody's, once: the locker has ended", func(t *testing.T) {
+	t.Run("all processes', once: the locker has ended", func(t *testing.T) {
 		path := tempPath(t)
 		flocker(t, filepath.Join(t.TempDir(), "b.pid")) // there is a flock(1)
 		h := startCmd(t, exec.Command("sh", "-c", `exec 9>"$1"; flock 9; echo ready; exec cat`, "sh", path)).says("ready")
@@ -266,7 +266,7 @@ func TestInspectLooksAt(t *testing.T) {
 	})
 }
 
-// Who looks opens nothing for writing, changes nothing and takes no lock.
+// Inspect opens nothing for writing, changes nothing and takes no lock.
 func TestInspectOnlyReads(t *testing.T) {
 	c := cat(t)
 	for name, text := range map[string]string{

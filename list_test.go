@@ -262,7 +262,7 @@ func TestListCost(t *testing.T) {
 	for name, times := range map[string]int{"unlocked": 20, "held": 20, "inherited": 20, "flock(1)": 1} {
 		more := cost(name, times) - stale
 		t.Logf("%s: %v more a file than a stale file, which costs %v", name, more, stale)
-		// flock(1)'s, which names nobody, and has ended, takes a look through all
+		// flock(1)'s, which names no process, and has ended, takes a look through all
 		// of /proc for all of them.
 		if limit := 500 * time.Microsecond; more > limit && name != "flock(1)" && !raceEnabled() {
 			t.Errorf("%s: %v more, want at most %v", name, more, limit)
@@ -291,7 +291,7 @@ func quickCat(t *testing.T, inherits *os.File) *exec.Cmd {
 }
 
 // A storm of starts on one path, where stale files appear whenever it is free,
-// and somebody who cleans up.
+// and a process that cleans up.
 type cleanStorm struct {
 	path, left string // left is where stale files are made
 	stop       atomic.Bool
@@ -300,7 +300,7 @@ type cleanStorm struct {
 	inside     atomic.Int32 // holders
 	overlaps   atomic.Int64
 	cleaned    atomic.Int64
-	hurried    atomic.Int64 // called stale, but then somebody was faster
+	hurried    atomic.Int64 // called stale, but then another was faster
 }
 
 // starter starts, and looks whether its file stays.
@@ -408,7 +408,7 @@ func TestCleanRemovesNoHeldFileNegativeControl(t *testing.T) {
 		if st, err := pidfile.Inspect(path); err != nil || st.State != pidfile.Stale {
 			return fs.ErrNotExist
 		}
-		time.Sleep(100 * time.Microsecond) // as whoever reads the verdict needs
+		time.Sleep(100 * time.Microsecond) // as a reader of the verdict needs
 		return os.Remove(path)
 	}, func() bool { return s.taken.Load() >= 1 })
 	if s.taken.Load() == 0 {

@@ -177,7 +177,7 @@ func TestRestoreBeforeNotice(t *testing.T) {
 	}
 }
 
-// Who waits for a file that was lost and restored gets it after the release.
+// A waiter for a file that was lost and restored gets it after the release.
 func TestRestoreAndWait(t *testing.T) {
 	path := tempPath(t)
 	f := acquire(t, path)

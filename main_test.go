@@ -263,7 +263,7 @@ func argv0(name string) func(*exec.Cmd) {
 	return func(cmd *exec.Cmd) { cmd.Args[0] = name }
 }
 
-// publicDir is a directory whose parents everybody may enter; t.TempDir's not.
+// publicDir is a directory whose parents every user may enter; t.TempDir's not.
 func publicDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pidfile-public-")
@@ -316,7 +316,7 @@ func taken(t *testing.T, f *pidfile.File, err error) {
 	must(t, f.Release())
 }
 
-// refused checks that err says who has path.
+// refused checks that err names the holder of path.
 func refused(t *testing.T, err error, path string, pid int, locked bool) {
 	t.Helper()
 	if !errors.Is(err, pidfile.ErrAlreadyRunning) {
@@ -324,7 +324,7 @@ func refused(t *testing.T, err error, path string, pid int, locked bool) {
 	}
 	var e *pidfile.AlreadyRunningError
 	if !errors.As(err, &e) {
-		t.Fatalf("%T is no *AlreadyRunningError", err)
+		t.Fatalf("%T is not an *AlreadyRunningError", err)
 	}
 	if want := (pidfile.AlreadyRunningError{Op: "acquire", Path: path, PID: pid, Locked: locked}); *e != want {
 		t.Errorf("%+v, want %+v", *e, want)
@@ -337,13 +337,13 @@ func refused(t *testing.T, err error, path string, pid int, locked bool) {
 	}
 }
 
-// queued waits until somebody is blocked in the kernel on a lock of path.
+// queued waits until a process is blocked in the kernel on a lock of path.
 func queued(t *testing.T, path string) {
 	t.Helper()
 	var st unix.Stat_t
 	must(t, unix.Stat(path, &st))
 	inode := fmt.Sprintf(":%d ", st.Ino)
-	testproc.Eventually(t, "somebody waits for "+path, func() bool {
+	testproc.Eventually(t, "a process waits for "+path, func() bool {
 		locks, err := os.ReadFile("/proc/locks")
 		must(t, err)
 		for line := range strings.Lines(string(locks)) {
@@ -385,7 +385,7 @@ func (w *waiting) still() {
 }
 
 // got waits for the end of it. Eight seconds are less than the ten after which
-// a wait that nobody woke looks again.
+// a wait that was not woken looks again.
 func (w *waiting) got() {
 	w.t.Helper()
 	select {

@@ -62,7 +62,7 @@ type grandchild struct {
 // grandchildren end as script says, after a line on their input.
 func newGrandchild(t *testing.T, script string) grandchild {
 	t.Helper()
-	// In the background, so that it is no exec; and the input is the shell's.
+	// In the background, so that it is not an exec; and the input is the shell's.
 	h := startCmd(t, exec.Command("sh", "-c", `exec 3<&0; sh -c 'echo $$; read x <&3; `+script+`' & wait`))
 	return grandchild{h, number(t, h.said)}
 }
@@ -363,7 +363,7 @@ func (noSignal) String() string { return "no signal" }
 
 func TestWaitEnd(t *testing.T) {
 	t.Parallel()
-	t.Run("nobody", func(t *testing.T) {
+	t.Run("no holder", func(t *testing.T) {
 		path := tempPath(t)
 		for _, text := range []string{"absent", "4194304\n", "rubbish"} {
 			if text != "absent" {
@@ -380,7 +380,7 @@ func TestWaitEnd(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
-	t.Run("left over from a container", func(t *testing.T) {
+	t.Run("a container's stale file", func(t *testing.T) {
 		path := tempPath(t)
 		write(t, path, "1\n")
 		if _, err := pidfile.WaitEnd(t.Context(), path); !errors.Is(err, pidfile.ErrUnproven) {
@@ -431,7 +431,7 @@ func TestWaitEnd(t *testing.T) {
 			}
 		})
 	}
-	t.Run("nobody, within a namespace", func(t *testing.T) {
+	t.Run("no holder, within a namespace", func(t *testing.T) {
 		path := shared(t)
 		for _, text := range []string{"4194304\n", "rubbish"} {
 			write(t, path, text)
@@ -580,7 +580,7 @@ func noDescriptorsHelper(path string) {
 	fmt.Println("stop:", err)
 }
 
-// A Wait that fails is no reason to kill before grace is over.
+// A Wait that fails is not a reason to kill before grace is over.
 func TestStopWithoutDescriptors(t *testing.T) {
 	path := tempPath(t)
 	c := startCmd(t, exec.Command("sh", "-c", `trap "" TERM; echo ready; exec cat`)).says("ready")

@@ -190,7 +190,7 @@ func TestHeldByFcntl(t *testing.T) {
 	path := tempPath(t)
 	h := start(t, "fcntl", path).says("ok")
 	_, err := pidfile.Acquire(path)
-	refused(t, err, path, h.pid(), true) // the kernel tells who has that lock
+	refused(t, err, path, h.pid(), true) // the kernel tells the PID of that lock
 	if got := content(t, path); got != "" {
 		t.Errorf("its file has %q now", got)
 	}
@@ -346,7 +346,7 @@ func TestRefusedPaths(t *testing.T) {
 				var pathError *fs.PathError
 				switch {
 				case !errors.As(err, &pathError):
-					t.Errorf("%s: error %v is no *fs.PathError", name, err)
+					t.Errorf("%s: error %v is not an *fs.PathError", name, err)
 				case pathError.Path != path:
 					t.Errorf("%s: error %q does not name %q", name, err, path)
 				case !errors.Is(err, c.cause):

@@ -65,7 +65,7 @@ func do(what, path string) any {
 			_ = p.Close()
 		}
 		return seen
-	case "ask": // is there somebody to be signalled? Signal 0 is none
+	case "ask": // is there a process to be signalled? Signal 0 sends nothing
 		p, err := pidfile.Find(path)
 		if err == nil {
 			err = p.Signal(syscall.Signal(0))
@@ -185,7 +185,7 @@ func (s *scene) ask(what string) (answer string) {
 	return answer
 }
 
-// lives checks that nobody was harmed.
+// lives checks that no other process was harmed.
 func (s *scene) lives(t *testing.T) {
 	t.Helper()
 	for _, pid := range s.alive {

@@ -200,17 +200,17 @@ func list(dir string, table *proc.LockTable, yield func(Status, error) bool) boo
 const fresh = 10 * time.Second
 
 // Clean removes the file at path if it is proven stale, and does it under its
-// lock, so that no start is disturbed. The error, an *fs.PathError or an
-// *AlreadyRunningError, matches
-//   - fs.ErrNotExist if the file does not exist,
-//   - ErrAlreadyRunning if it is not stale,
-//   - ErrUnproven if that cannot be told, or if its text is not a PID and it was
+// lock, so that no start is disturbed. The error, an [*fs.PathError] or an
+// [*AlreadyRunningError], matches
+//   - [fs.ErrNotExist] if the file does not exist,
+//   - [ErrAlreadyRunning] if it is not stale,
+//   - [ErrUnproven] if that cannot be told, or if its text is not a PID and it was
 //     written less than 10 seconds ago,
 //   - syscall.ELOOP, EISDIR or EINVAL if path names a symbolic link, a directory
 //     or anything else that is not a regular file; ENOTDIR if its directory is not one,
-//   - fs.ErrPermission if the caller may not read or may not remove it; EROFS if the
+//   - [fs.ErrPermission] if the caller may not read or may not remove it; EROFS if the
 //     file system is read-only; ENOLCK if the file system has no locks,
-//   - errors.ErrUnsupported on systems without flock(2),
+//   - [errors.ErrUnsupported] on systems without flock(2),
 //
 // or another error of the system. Then nothing has changed.
 //

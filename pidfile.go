@@ -85,7 +85,7 @@ func Do(ctx context.Context, path string, fn func(context.Context) error) error 
 //
 // Outside Linux the file is empty for an instant between its creation and its
 // text, programs that do not lock are not recognised, and on systems without
-// flock(2) the error matches errors.ErrUnsupported.
+// flock(2) the error matches [errors.ErrUnsupported].
 func (c Config) Acquire(path string) (*File, error) {
 	f, err := c.prepare("acquire", path)
 	if err != nil {
@@ -109,7 +109,7 @@ func (c Config) Acquire(path string) (*File, error) {
 // that holder has ended all the same, and then for the holder that came after it.
 //
 // If ctx ends first, which is noticed at once, the error matches both ctx.Err()
-// and ErrAlreadyRunning. If ctx is already done, nothing is taken or waited for.
+// and [ErrAlreadyRunning]. If ctx is already done, nothing is taken or waited for.
 func (c Config) AcquireContext(ctx context.Context, path string) (*File, error) {
 	f, err := c.prepare("acquire", path)
 	if err != nil {

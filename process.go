@@ -44,15 +44,15 @@ func (s *ExitStatus) String() string {
 // does: first the process, by pidfd_open(2), then the proof, so that its PID
 // cannot become another's in between.
 //
-// The errors, all *fs.PathError, match:
-//   - ErrNotRunning if the file has no holder: it does not exist, or is stale
-//     (then ErrMalformed too, if its text is not a PID);
-//   - ErrUnproven, with the evidence in the text, if it may have one, but
+// The errors, all [*fs.PathError], match:
+//   - [ErrNotRunning] if the file has no holder: it does not exist, or is stale
+//     (then [ErrMalformed] too, if its text is not a PID);
+//   - [ErrUnproven], with the evidence in the text, if it may have one, but
 //     it is not proven that the named process does (a descendant holds the
 //     lock, or a process that is not visible from here, or it cannot be told:
-//     then also what the system said, such as fs.ErrPermission); or if the process
+//     then also what the system said, such as [fs.ErrPermission]); or if the process
 //     is the calling one;
-//   - ErrUntrusted, which is ErrUnproven too, if the file, or the path to it, is not
+//   - [ErrUntrusted], which is [ErrUnproven] too, if the file, or the path to it, is not
 //     trusted: the text says why, and what to do about it.
 //
 // To be trusted, the file must belong to root, to us or to the process's user; only
@@ -71,14 +71,14 @@ func (s *ExitStatus) String() string {
 // Find blocks no longer than Inspect does; but where the named process has ended and
 // its lock is still held, as until its parent has reaped it, Find
 // waits up to 2 seconds until that is over. The Process must be closed. Outside
-// Linux the error matches errors.ErrUnsupported.
+// Linux the error matches [errors.ErrUnsupported].
 func Find(path string) (*Process, error) { return Finder{}.Find(context.Background(), path) }
 
 // A Finder finds processes as its fields say. The zero value is what Find uses.
 type Finder struct {
 	// Program, if set, is what the process must run: the path of an executable,
 	// or the last element of one. (For a script that is its interpreter's.) Another
-	// process is ErrUntrusted. With it, the path to the file need not be trusted; the
+	// process is [ErrUntrusted]. With it, the path to the file need not be trusted; the
 	// file itself must be, and the process proven.
 	Program string
 }
@@ -122,11 +122,11 @@ var errMoved = fmt.Errorf("%w: the path names another file", ErrUnproven)
 // process is not among them.
 //
 // Each must be trusted as Find's process must; for those that are not the error
-// matches ErrUntrusted, and the others are returned with it. The error matches
-// ErrNotRunning if the file does not exist or is stale, and ErrUnproven, with the
+// matches [ErrUntrusted], and the others are returned with it. The error matches
+// [ErrNotRunning] if the file does not exist or is stale, and [ErrUnproven], with the
 // evidence, if it is not locked, or locked and no process can be seen that has the
 // lock: an ordinary user sees only their own processes. The Processes must be closed.
-// Outside Linux the error matches errors.ErrUnsupported.
+// Outside Linux the error matches [errors.ErrUnsupported].
 func (f Finder) Holders(ctx context.Context, path string) ([]*Process, error) {
 	if !proc.CanPin {
 		return nil, &fs.PathError{Op: "find", Path: path, Err: errors.ErrUnsupported}
@@ -455,5 +455,5 @@ func ended(err error) error {
 }
 
 // Close releases the process, which runs on. What is called after it returns an
-// error that matches fs.ErrClosed.
+// error that matches [fs.ErrClosed].
 func (p *Process) Close() error { return p.handle.Close() }

@@ -67,8 +67,8 @@ func unlocked(format string) func(*testing.T) scene {
 	}
 }
 
-// leftOver is a scene in which an old file has that text.
-func leftOver(text string) func(*testing.T) scene {
+// staleFile is a scene in which an old file has that text.
+func staleFile(text string) func(*testing.T) scene {
 	return func(t *testing.T) scene {
 		path := tempPath(t)
 		write(t, path, text)

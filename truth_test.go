@@ -172,7 +172,7 @@ func truths() []truth {
 			write(t, path, fmt.Sprintln(h.pid()))
 			return scene{path: path, holder: h.pid(), alive: []int{h.pid()}}
 		}, state: running, who: true, find: ok, stop: "-", clean: isRunning, start: isRunning},
-		{name: "the largest PID", scene: leftOver("4194304\n"),
+		{name: "the largest PID", scene: staleFile("4194304\n"),
 			state: stale, find: notRunning, clean: ok, start: ok, says: []string{"no process has PID 4194304"}},
 		{name: "PID reused by another program", scene: func(t *testing.T) scene {
 			s := unlocked("%d\n")(t)
@@ -211,7 +211,7 @@ func truths() []truth {
 			return scene{path: path, alive: []int{h.pid()}}
 		}, state: stale, find: notRunning, clean: ok, start: ok},
 		{name: "hard link to a stale file", scene: func(t *testing.T) scene {
-			s := leftOver("4194304\n")(t)
+			s := staleFile("4194304\n")(t)
 			must(t, os.Link(s.path, s.path+"2"))
 			return s
 		}, state: stale, find: notRunning, clean: ok, start: ok},
@@ -525,7 +525,7 @@ func truths() []truth {
 		"empty": "the file is empty", "minus one": "as postgres --single writes it",
 		"NULs": noPID, "letters after it": noPID, "wraps 32 bits to 1": noPID, "over the maximum": noPID,
 	} {
-		all = append(all, truth{name: "malformed, " + name, scene: leftOver(malformed[name]),
+		all = append(all, truth{name: "malformed, " + name, scene: staleFile(malformed[name]),
 			state: stale, find: notEvenAPID, clean: ok, start: ok, says: []string{notLocked, says}})
 	}
 	return all

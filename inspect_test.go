@@ -395,8 +395,8 @@ func TestInspectSeesLockAmongMany(t *testing.T) {
 	must(t, err)
 	defer unix.Close(fd)
 	write(t, path, fmt.Sprintln(os.Getpid()))
-	looks := testproc.Rounds(300, 50, 20)
-	for i := range testproc.Rounds(10, 10, 3) { // it goes to another place in the table
+	looks := testproc.Rounds(300, 30, 15)
+	for i := range testproc.Rounds(10, 5, 3) { // it goes to another place in the table
 		h := start(t, "churn", fmt.Sprintf("%s.%d", path, i%2))
 		h.says("loops")
 		must(t, unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB))
@@ -426,7 +426,7 @@ func TestInspectSeesBareLockAmongMany(t *testing.T) {
 	defer unix.Close(fd)
 	start(t, "churn", path, env(churnEnv, "120")).says("loops")
 	seen := map[pidfile.State]int{}
-	for range testproc.Rounds(20, 6, 3) { // it goes to another place in the table
+	for range testproc.Rounds(20, 4, 2) { // it goes to another place in the table
 		must(t, unix.Flock(fd, unix.LOCK_EX))
 		for range 10 {
 			s, err := pidfile.Inspect(path)

@@ -327,21 +327,23 @@ func judgeChain(t *testing.T, log []entry, saw map[int]*seen, waiters []int64, r
 	}
 }
 
-func (res *chainResult) check(t *testing.T) {
+// check checks what was seen of a chain of n processes.
+func (res *chainResult) check(t *testing.T, n int) {
 	t.Helper()
 	if res.Stolen != 0 || res.Early != 0 || res.Overlap != 0 || len(res.Wrong) != 0 {
 		t.Errorf("%+v", *res)
 	}
-	if res.Tries < 1000 {
+	if res.Tries < 10*n {
 		t.Errorf("only %d tries to take it: this tests little", res.Tries)
 	}
 }
 
 func TestChain(t *testing.T) {
 	path := tempPath(t)
-	res := runChain(t, path, testproc.Rounds(60, 30, 20), false)
-	res.check(t)
-	if res.Reads < 1000 || res.PIDs < 10 || res.Inspections < 10 {
+	n := testproc.Rounds(60, 40, 20)
+	res := runChain(t, path, n, false)
+	res.check(t, n)
+	if res.Reads < 10*n || res.PIDs < n/6 || res.Inspections < 1 {
 		t.Errorf("only %d reads of %d PIDs and %d inspections: this tests little", res.Reads, res.PIDs, res.Inspections)
 	}
 	absent(t, path)

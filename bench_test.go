@@ -36,13 +36,6 @@ func benchDirs(b *testing.B, f func(b *testing.B, dir string)) {
 
 func wd() string { d, _ := os.Getwd(); return d }
 
-func must(b testing.TB, err error) {
-	if err != nil {
-		b.Helper()
-		b.Fatal(err)
-	}
-}
-
 // compare times batches of ours and of the floor in turns. ns/op is both
 // together; ours-ns/op and x-floor are what counts.
 func compare(b *testing.B, ours, floor func()) { compareN(b, 100, ours, floor) }

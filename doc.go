@@ -32,12 +32,12 @@
 //
 // [Find] pins the process behind a PID file and proves that it is the holder; the
 // methods of the [Process] it returns reach that process or none, whatever becomes of
-// its PID. If the proof fails, nothing is sent and the error says why.
+// its PID. If that fails, nothing is sent and the error says why.
 //
 // # Systems
 //
 // On Linux all of this holds. On macOS and the BSDs files are taken in place, by
-// flock(2) alone: they are empty for a moment when they are made, programs that do not
+// flock(2) alone: they are empty for an instant when they are created, programs that do not
 // lock are not recognised, and Find is not supported. On other systems every function
 // that touches a file returns an error that matches [errors.ErrUnsupported].
 //

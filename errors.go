@@ -17,13 +17,13 @@ var (
 	ErrNotRunning = errors.New("not running")
 
 	// ErrUnproven is returned when the PID file may be held, but it is not proven
-	// that the process that it names is the holder, or when the file is not to be
-	// trusted. Nothing was done.
+	// that the process that it names is the holder, or when the file is not trusted.
+	// Nothing was done.
 	ErrUnproven = errors.New("not proven")
 
-	// ErrUntrusted is returned when other users may change the PID file or the way
-	// to it, so that it may name a process that was not meant. It matches
-	// ErrUnproven too. Nothing was done.
+	// ErrUntrusted is returned when other users can change the PID file or a directory
+	// or link of its path, so that it may name a process that was not meant. It matches
+	// [ErrUnproven] too. Nothing was done.
 	ErrUntrusted error = untrusted{}
 
 	// ErrMalformed is returned when the first line of the file is not a PID.
@@ -34,7 +34,7 @@ var (
 	ErrLost = errors.New("the PID file was removed, replaced or overwritten")
 
 	// ErrHandedOff is returned when a process that was started with the file has
-	// adopted it: see [File.HandOff]. It matches ErrLost too.
+	// adopted it: see [File.HandOff]. It matches [ErrLost] too.
 	ErrHandedOff error = handedOff{}
 
 	// ErrNotInherited is returned when no process has handed the PID file to this
@@ -56,13 +56,13 @@ func (untrusted) Error() string { return "not trusted" }
 // Is reports whether target is ErrUnproven.
 func (untrusted) Is(target error) bool { return target == ErrUnproven }
 
-// An AlreadyRunningError tells which process holds a PID file. It matches
-// [ErrAlreadyRunning]. It is made from what the refusal itself had to read; [Inspect]
-// tells the rest.
+// An AlreadyRunningError names the process that holds a PID file. It matches
+// [ErrAlreadyRunning]. It has what the refused call read anyway; call [Inspect] for
+// more.
 type AlreadyRunningError struct {
 	Op   string // what was refused: "acquire" or "clean"
 	Path string // absolute
-	PID  int    // what the file says; 0 if it names no process, as when flock(1) holds it
+	PID  int    // from the file; 0 if it names no process, as when flock(1) holds it
 	// Locked is true if the file is locked, and false if it is not, but names
 	// a live process of the same program: one that writes PID files without
 	// locking them, as python-pidfile does.
@@ -70,11 +70,11 @@ type AlreadyRunningError struct {
 }
 
 func (e *AlreadyRunningError) Error() string {
-	who := "a process that left no PID"
+	holder := "a process that left no PID"
 	if e.PID != 0 {
-		who = fmt.Sprintf("PID %d", e.PID)
+		holder = fmt.Sprintf("PID %d", e.PID)
 	}
-	return fmt.Sprintf("%s %s: already running: %s", e.Op, e.Path, who)
+	return fmt.Sprintf("%s %s: already running: %s", e.Op, e.Path, holder)
 }
 
 // Is reports whether target is ErrAlreadyRunning.

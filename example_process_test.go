@@ -54,7 +54,7 @@ func ExampleInspect() {
 	// stale because the file is not locked and no process has PID 4194304
 }
 
-// Make the daemon read its configuration again: it, or nobody.
+// Tell the daemon to reload its configuration: that process, or none.
 func ExampleFind() {
 	run := tempRun()
 	defer os.RemoveAll(run)
@@ -65,7 +65,7 @@ func ExampleFind() {
 	p, err := pidfile.Find(path)
 	switch {
 	case errors.Is(err, pidfile.ErrNotRunning):
-		log.Fatal("there is nobody")
+		log.Fatal("it does not run")
 	case errors.Is(err, pidfile.ErrUnproven):
 		log.Fatal(err) // the error tells the evidence
 	case err != nil:

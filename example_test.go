@@ -143,7 +143,7 @@ func ExampleFile_SetPID() {
 	// Output: "812\n"
 }
 
-// Somebody cleans up /run, and the next start would not see us.
+// An administrator cleans up /run, and the next start would not see us.
 func ExampleFile_Lost() {
 	run := tempRun()
 	defer os.RemoveAll(run)

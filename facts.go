@@ -14,7 +14,7 @@ import (
 	"github.com/go-pidfile/pidfile/internal/proc"
 )
 
-// Facts are all that a verdict on a file rests on. What costs little is gathered at
+// facts are all that a verdict on a file rests on. What costs little is gathered at
 // once; what costs more, or disturbs (see proc.Opened), only when decide needs it.
 type facts struct {
 	path string // absolute

@@ -19,7 +19,7 @@ const inherited = "PIDFILE_INHERITED"
 
 // HandOff hands the lock of the file to the process that cmd will start, so that
 // it can take the file over with [Adopt]: a new version of the program follows the
-// old one, and at no moment is the file free or its text wrong.
+// old one, and the file is never free and its text never wrong.
 //
 //	cmd := exec.Command(os.Args[0], os.Args[1:]...)
 //	if err := f.HandOff(cmd); err != nil {
@@ -30,8 +30,8 @@ const inherited = "PIDFILE_INHERITED"
 // Call it before cmd is started. It appends to cmd.ExtraFiles and sets a variable
 // in cmd.Env (a copy of this process's environment if that is nil), so later changes
 // to the two have to append too. It returns an error that matches [fs.ErrClosed]
-// after [File.Release], or says that no descriptor could be had; cmd is then as it
-// was.
+// after [File.Release], or the system's if no descriptor could be had; cmd is then as
+// it was.
 //
 // The file stays ours, with all that we may do to it, until the process calls
 // Adopt. If it ends without, nothing has changed, and HandOff may be called for
@@ -44,8 +44,8 @@ const inherited = "PIDFILE_INHERITED"
 // ask Err. Then call Release at once, which leaves the file in place; what else is
 // to be done before the end can be done after it.
 //
-// Before that, Release removes the file and ends the lock for all who inherited it,
-// as ever: nothing is left to adopt. So does SetPID for the commands that were
+// Before that, Release removes the file and ends the lock for every process that
+// inherited it: nothing is left to adopt. So does SetPID for the commands that were
 // given the file before it, started or not, where it replaces the file by another,
 // and so does Restore. Such a command can still be started, and Adopt then returns
 // [ErrLost]. If we crash, the process still has the lock, and may still adopt.
@@ -88,7 +88,7 @@ func (f *File) HandOff(cmd *exec.Cmd) error {
 
 func isInherited(entry string) bool { return strings.HasPrefix(entry, inherited+"=") }
 
-// appendPair adds p to what env says already. What env says of descriptors that
+// appendPair adds p to the pairs in env. What env has of descriptors that
 // come after p is left from another command.
 func appendPair(env []string, p lock.Pair) []string {
 	var pairs []lock.Pair
@@ -155,7 +155,7 @@ var adopting sync.Mutex
 //   - [ErrLost] if the file has been released, removed, replaced or overwritten
 //     meanwhile, or if another process has adopted it: Acquire may tell which.
 //
-// Others say what else prevented it (such as a full disk where the file cannot be
+// Others tell what else prevented it (such as a full disk where the file cannot be
 // written in place either, or an environment variable PIDFILE_INHERITED that HandOff
 // did not write); the other process is still the holder then, and Adopt may be
 // called again.
@@ -166,8 +166,8 @@ var adopting sync.Mutex
 //	}
 //
 // Adopt finds its file among several by the file itself or by its absolute path, so
-// it may be called once for each. It does not block, but for the moment in which the
-// other process, or another child of it, does the same. It may be called by any
+// it may be called once for each. It does not block, except while the other process,
+// or another child of it, does the same. It may be called by any
 // goroutine.
 //
 // Where the directory may not be changed, the PID is written in place, and both

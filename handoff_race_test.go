@@ -19,10 +19,11 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
-// What commands are given is theirs: whoever starts one while the File is
+// What commands are given is theirs: a caller that starts one while the File is
 // released or changed starts it with its own descriptors.
 
 func init() { helpers["given"] = givenHelper }
@@ -104,10 +105,7 @@ func givenCommand(path string, adopts bool) *exec.Cmd {
 }
 
 func TestHandOffBesideAll(t *testing.T) {
-	rounds := 800
-	if os.Getenv("PIDFILE_LONG") != "" {
-		rounds = 20_000
-	}
+	rounds := testproc.Rounds(20_000, 200, 30)
 	path := tempPath(t)
 	var file atomic.Pointer[pidfile.File]
 	file.Store(acquire(t, path))
@@ -280,7 +278,7 @@ func TestHandOffIsCollected(t *testing.T) {
 	f := acquire(t, tempPath(t))
 	before := descriptors(t)
 	most := 0
-	for round := range 500 {
+	for round := range 100 {
 		cmd := exec.Command("true")
 		must(t, f.HandOff(cmd))
 		must(t, cmd.Run())
@@ -288,7 +286,7 @@ func TestHandOffIsCollected(t *testing.T) {
 		if round%10 == 9 {
 			runtime.GC()
 			// Two are the File's, two the last command's.
-			until(t, "the commands' descriptors are closed", func() bool { return descriptors(t) <= before+4 })
+			testproc.Eventually(t, "the commands' descriptors are closed", func() bool { return descriptors(t) <= before+4 })
 		}
 	}
 	t.Logf("%d descriptors, at most %d", before, most)

@@ -20,7 +20,7 @@ import (
 type State int
 
 const (
-	Absent  State = iota // there is no file
+	Absent  State = iota // the file does not exist
 	Running              // its holder lives, or something holds its lock
 	Stale                // it is a stale file: the next start replaces it
 	Unknown              // it cannot be told; never rounded to Stale
@@ -50,11 +50,11 @@ func (s *State) UnmarshalText(text []byte) error {
 	return fmt.Errorf("unknown state %q", text)
 }
 
-// A Status is the truth about a PID file at one moment.
+// A Status is what [Inspect] found out about a PID file.
 type Status struct {
 	Path  string `json:"path"` // absolute
 	State State  `json:"state"`
-	// PID is what the file says, 0 if that is not a PID.
+	// PID is the one in the file, 0 if its text is not a PID.
 	PID int `json:"pid,omitempty"`
 	// Process is the live process that has PID, if it is the holder: proven
 	// by the lock, or, if the file is not locked, because it existed when the
@@ -63,15 +63,15 @@ type Status struct {
 	// Locked is true if a process holds the file's lock. (For locks that cannot
 	// be seen see Inspect.)
 	Locked bool `json:"locked"`
-	// Evidence says, in words, what the verdict rests on.
+	// Evidence is what the verdict rests on, in words.
 	Evidence []string `json:"evidence"`
 
 	holders []int // for each line of Evidence, see EvidenceHolder
 	listed  bool  // by List: no symbolic link may lead to the path
 }
 
-// EvidenceHolder returns the PID of the process of which line i of s.Evidence says no
-// more than that it has the lock; 0 if that line says something else.
+// EvidenceHolder returns the PID of the process of which line i of s.Evidence states
+// that it has the lock, and nothing else; 0 if that line states something else.
 func (s Status) EvidenceHolder(i int) int {
 	if i >= len(s.holders) {
 		return 0
@@ -89,17 +89,17 @@ type ProcessInfo struct {
 	Started    time.Time `json:"started"`        // in steps of 10 ms
 }
 
-// Inspect tells the truth about the PID file at path, with evidence. It takes
+// Inspect tells whether the PID file at path has a holder, with the evidence. It takes
 // no lock, so it never makes a start fail, and it sends no signal.
 //
 // Running means that the file is locked, or that it is not but names a live
 // process that existed when the file was written. Stale means that neither is
 // so. A missing file is Absent, without an error. If nothing can be seen (the
-// path is no regular file, a directory may not be searched) the state is Unknown
+// path is not a regular file, a directory may not be searched) the state is Unknown
 // and the error says why; where something can be seen, but not enough, the state
 // is Unknown, the evidence says why, and the error is nil.
 //
-// A start that just clears a stale file holds the lock for a moment; Inspect
+// A start that is replacing a stale file holds the lock for an instant; Inspect
 // looks again for up to 10 ms before it calls such a lock Running. It does the same
 // before it calls a file Stale where locks come and go faster than the kernel's
 // table of them can be read. Otherwise it does not block. It may be called by any
@@ -111,8 +111,8 @@ type ProcessInfo struct {
 // is provably the container's own, a tmpfs, and Unknown if others may have it,
 // too. Clean, Find and Acquire, which take a lock, are sure in any case.
 //
-// Outside Linux it takes a shared lock for an instant, and cannot tell who a
-// process is: what is locked is Running, what is not and names a PID is Unknown.
+// Outside Linux it takes a shared lock for an instant, and cannot tell which program
+// a process runs: what is locked is Running, what is not and names a PID is Unknown.
 func Inspect(path string) (Status, error) {
 	v, err := examine(path, mode{})
 	return v.status(), err
@@ -200,27 +200,27 @@ func list(dir string, table *proc.LockTable, yield func(Status, error) bool) boo
 const fresh = 10 * time.Second
 
 // Clean removes the file at path if it is proven stale, and does it under its
-// lock, so that no start is disturbed. The error, an *fs.PathError or an
-// *AlreadyRunningError, matches
-//   - fs.ErrNotExist if there is no file,
-//   - ErrAlreadyRunning if it is not stale,
-//   - ErrUnproven if that cannot be told, or if its text is not a PID and it was
+// lock, so that no start is disturbed. The error, an [*fs.PathError] or an
+// [*AlreadyRunningError], matches
+//   - [fs.ErrNotExist] if the file does not exist,
+//   - [ErrAlreadyRunning] if it is not stale,
+//   - [ErrUnproven] if that cannot be told, or if its text is not a PID and it was
 //     written less than 10 seconds ago,
 //   - syscall.ELOOP, EISDIR or EINVAL if path names a symbolic link, a directory
-//     or another thing that is no regular file; ENOTDIR if its directory is none,
-//   - fs.ErrPermission if we may not look, or may not remove it; EROFS if the file
-//     system is read-only; ENOLCK if the file system gives no locks,
-//   - errors.ErrUnsupported on systems without flock(2),
+//     or anything else that is not a regular file; ENOTDIR if its directory is not one,
+//   - [fs.ErrPermission] if the caller may not read or may not remove it; EROFS if the
+//     file system is read-only; ENOLCK if the file system has no locks,
+//   - [errors.ErrUnsupported] on systems without flock(2),
 //
-// or whatever else the system says. Then nothing has changed.
+// or another error of the system. Then nothing has changed.
 //
 // Clean does not block, beyond what Inspect does. It may be called by any
 // goroutine.
 func Clean(path string) error { return clean(path, false) }
 
 // Clean is Clean(s.Path). If s is from List, it is done only if no symbolic link
-// has come into the path since: who may change a directory that List went through
-// cannot have a file removed elsewhere.
+// has come into the path since: a user who can change a directory that List went
+// through cannot have a file removed elsewhere.
 func (s Status) Clean() error { return clean(s.Path, s.listed) }
 
 func clean(path string, direct bool) error {

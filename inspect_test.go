@@ -82,7 +82,7 @@ func looked(t *testing.T, mode, path string, f func()) (n int) {
 	return number(t, a.tell("stop")) + number(t, b.tell("stop"))
 }
 
-// A starter starts once on path, and ends. Nobody else starts there, so each
+// A starter starts once on path, and ends. No other starts there, so each
 // start must succeed.
 type starter struct {
 	name   string
@@ -90,30 +90,32 @@ type starter struct {
 	start  func(path string) error
 }
 
-var starters = []starter{
-	{"Acquire", 2_000, func(path string) error {
-		f, err := pidfile.Acquire(path)
-		if err == nil {
-			err = f.Release()
-		}
-		return err
-	}},
-	{"Acquire of a stale file", 1_000, func(path string) error {
-		if err := os.WriteFile(path, []byte("4194304\n"), 0o644); err != nil {
+func starters() []starter {
+	return []starter{
+		{"Acquire", testproc.Rounds(2_000, 400, 100), func(path string) error {
+			f, err := pidfile.Acquire(path)
+			if err == nil {
+				err = f.Release()
+			}
 			return err
-		}
-		f, err := pidfile.Acquire(path)
-		if err == nil {
-			err = f.Release()
-		}
-		return err
-	}},
-	{"flock(1)", 200, func(path string) error { return exec.Command("flock", "-n", path, "true").Run() }},
-	{"open, flock and unlock", 10_000, func(path string) error { return openAndFlock(path, true) }},
-	// Who looks into /proc/PID/fd has another reference to the open file for
-	// microseconds, and close(2) unlocks with the last one only: of 200,000
-	// starts some 50 failed as long as each look was such a one.
-	{"open, flock and close", 50_000, func(path string) error { return openAndFlock(path, false) }},
+		}},
+		{"Acquire of a stale file", testproc.Rounds(1_000, 200, 50), func(path string) error {
+			if err := os.WriteFile(path, []byte("4194304\n"), 0o644); err != nil {
+				return err
+			}
+			f, err := pidfile.Acquire(path)
+			if err == nil {
+				err = f.Release()
+			}
+			return err
+		}},
+		{"flock(1)", testproc.Rounds(200, 50, 20), func(path string) error { return exec.Command("flock", "-n", path, "true").Run() }},
+		{"open, flock and unlock", testproc.Rounds(10_000, 3_000, 1_000), func(path string) error { return openAndFlock(path, true) }},
+		// A look into /proc/PID/fd has another reference to the open file for
+		// microseconds, and close(2) unlocks with the last one only: of 200,000
+		// starts some 50 failed as long as each look was such a one.
+		{"open, flock and close", testproc.Rounds(50_000, 15_000, 5_000), func(path string) error { return openAndFlock(path, false) }},
+	}
 }
 
 // openAndFlock is how trbs/pid and many others start.
@@ -133,9 +135,9 @@ func openAndFlock(path string, unlock bool) error {
 	return err
 }
 
-// Who looks makes nobody's start fail. See also TestInspectLooksAt.
+// A look makes no start fail. See also TestInspectLooksAt.
 func TestInspectDisturbsNoStart(t *testing.T) {
-	for _, s := range starters {
+	for _, s := range starters() {
 		t.Run(s.name, func(t *testing.T) {
 			if s.name == "flock(1)" {
 				testproc.Tool(t, "flock")
@@ -209,8 +211,8 @@ func looksAt(t *testing.T, path string) (s pidfile.Status, pids []int) {
 	return s, pids
 }
 
-// To look at a process's descriptors can disturb it, and to look at everybody's
-// takes long: so they are looked at if nothing else tells who has the lock.
+// To look at a process's descriptors can disturb it, and to look at those of
+// all processes takes long: so they are looked at if nothing else tells who has the lock.
 func TestInspectLooksAt(t *testing.T) {
 	once := func(t *testing.T, pids []int, pid int) {
 		t.Helper()
@@ -224,7 +226,7 @@ func TestInspectLooksAt(t *testing.T) {
 			t.Errorf("PID %d's descriptors were looked at %d times, want once; all: %v", pid, n, pids)
 		}
 	}
-	t.Run("nobody's: it took the lock, and then wrote its PID", func(t *testing.T) {
+	t.Run("none: it took the lock, and then wrote its PID", func(t *testing.T) {
 		path := tempPath(t)
 		f := acquire(t, path)
 		s, pids := looksAt(t, path)
@@ -252,7 +254,7 @@ func TestInspectLooksAt(t *testing.T) {
 		}
 		once(t, pids, h.pid())
 	})
-	t.Run("everybody's, once: the locker has ended", func(t *testing.T) {
+	t.Run("all processes', once: the locker has ended", func(t *testing.T) {
 		path := tempPath(t)
 		flocker(t, filepath.Join(t.TempDir(), "b.pid")) // there is a flock(1)
 		h := startCmd(t, exec.Command("sh", "-c", `exec 9>"$1"; flock 9; echo ready; exec cat`, "sh", path)).says("ready")
@@ -264,7 +266,7 @@ func TestInspectLooksAt(t *testing.T) {
 	})
 }
 
-// Who looks opens nothing for writing, changes nothing and takes no lock.
+// Inspect opens nothing for writing, changes nothing and takes no lock.
 func TestInspectOnlyReads(t *testing.T) {
 	c := cat(t)
 	for name, text := range map[string]string{
@@ -393,12 +395,13 @@ func TestInspectSeesLockAmongMany(t *testing.T) {
 	must(t, err)
 	defer unix.Close(fd)
 	write(t, path, fmt.Sprintln(os.Getpid()))
-	for i := range 10 { // it goes to another place in the table
+	looks := testproc.Rounds(300, 30, 15)
+	for i := range testproc.Rounds(10, 5, 3) { // it goes to another place in the table
 		h := start(t, "churn", fmt.Sprintf("%s.%d", path, i%2))
 		h.says("loops")
 		must(t, unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB))
 		missed := 0
-		for range 300 {
+		for range looks {
 			s, err := pidfile.Inspect(path)
 			must(t, err)
 			if !s.Locked {
@@ -408,7 +411,7 @@ func TestInspectSeesLockAmongMany(t *testing.T) {
 		must(t, unix.Flock(fd, unix.LOCK_UN))
 		h.end()
 		if missed > 0 {
-			t.Fatalf("round %d: the lock was missed in %d of 300 looks", i, missed)
+			t.Fatalf("round %d: the lock was missed in %d of %d looks", i, missed, looks)
 		}
 	}
 }
@@ -423,7 +426,7 @@ func TestInspectSeesBareLockAmongMany(t *testing.T) {
 	defer unix.Close(fd)
 	start(t, "churn", path, env(churnEnv, "120")).says("loops")
 	seen := map[pidfile.State]int{}
-	for range 20 { // it goes to another place in the table
+	for range testproc.Rounds(20, 4, 2) { // it goes to another place in the table
 		must(t, unix.Flock(fd, unix.LOCK_EX))
 		for range 10 {
 			s, err := pidfile.Inspect(path)
@@ -443,7 +446,8 @@ func TestInspectBesideStarts(t *testing.T) {
 	path := tempPath(t)
 	n := looked(t, "acquire loop", path, func() {
 		seen := map[pidfile.State]int{}
-		for end := time.Now().Add(20 * time.Second); (seen[pidfile.Running] < 300 || seen[pidfile.Absent] < 300) && time.Now().Before(end); {
+		enough := testproc.Rounds(300, 50, 20)
+		for end := time.Now().Add(20 * time.Second); (seen[pidfile.Running] < enough || seen[pidfile.Absent] < enough) && time.Now().Before(end); {
 			s, err := pidfile.Inspect(path)
 			must(t, err)
 			seen[s.State]++

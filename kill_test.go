@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,7 +28,7 @@ import (
 // innocent processes take their PIDs at once, while others find and signal the
 // holders as fast as they can. No innocent may ever be signalled.
 //
-// Everybody there is cat: it dies of USR1, and so tells in its exit status
+// Every process there is cat: it dies of USR1, and so tells in its exit status
 // whether it got one. A holder holds by a locked descriptor that it inherits.
 
 func init() {
@@ -49,7 +50,7 @@ type toll struct {
 	Innocents  int64 // innocents that any signal ended
 	Signals    int64 // signals sent, as the senders know
 	Finds      int64 // all that there was a file for
-	NotRunning int64 // of these: an innocent has the PID, or nobody
+	NotRunning int64 // of these: an innocent has the PID, or no process
 	Unproven   int64
 	Races      int64 // found, but ended before the signal was sent
 	Errors     []string
@@ -57,10 +58,7 @@ type toll struct {
 
 func TestNobodyInnocentIsSignalled(t *testing.T) {
 	needRoot(t)
-	rounds := 2_000
-	if os.Getenv("PIDFILE_LONG") != "" {
-		rounds = 10_000
-	}
+	rounds := testproc.Rounds(10_000, 300, 100)
 	got := runKillTest(t, rounds, "")
 	if got.Innocents != 0 {
 		t.Errorf("%d innocent processes were signalled", got.Innocents)
@@ -73,14 +71,14 @@ func TestNobodyInnocentIsSignalled(t *testing.T) {
 		t.Errorf("only %d holders were signalled, %d were unlocked: this tests little", got.Holders, got.Unlocked)
 	}
 	if got.NotRunning == 0 {
-		t.Error("nobody ever looked while an innocent had the PID: this tests nothing")
+		t.Error("no hunter looked while an innocent had the PID: this tests nothing")
 	}
 }
 
-// The same with what everybody does, kill $(cat file), must hit innocents.
+// The same with the usual way, kill $(cat file), must hit innocents.
 func TestNobodyInnocentIsSignalledNegativeControl(t *testing.T) {
 	needRoot(t)
-	if got := runKillTest(t, 100, "1"); got.Innocents == 0 {
+	if got := runKillTest(t, 50, "1"); got.Innocents == 0 {
 		t.Error("no innocent process was signalled: this test would find nothing")
 	}
 }
@@ -108,7 +106,7 @@ type killer struct {
 	naive  bool
 	rounds atomic.Int64
 
-	forking sync.Mutex // who has it says which PID is next
+	forking sync.Mutex // its owner sets which PID is next
 	mu      sync.Mutex
 	toll    toll
 }

@@ -39,7 +39,7 @@ func TestLeaks(t *testing.T) {
 	path := tempPath(t)
 	t.Run("acquire and release", func(t *testing.T) {
 		leakless(t, func() {
-			for range 10_000 {
+			for range 500 {
 				must(t, acquire(t, path).Release())
 			}
 		})
@@ -47,7 +47,7 @@ func TestLeaks(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		leakless(t, func() {
 			f := acquire(t, path)
-			for range 2_000 {
+			for range 200 {
 				if _, err := pidfile.Acquire(path); !errors.Is(err, pidfile.ErrAlreadyRunning) {
 					t.Fatal(err)
 				}
@@ -57,7 +57,7 @@ func TestLeaks(t *testing.T) {
 	})
 	t.Run("stale files", func(t *testing.T) {
 		leakless(t, func() {
-			for range 500 {
+			for range 100 {
 				write(t, path, "4194304\n")
 				must(t, acquire(t, path).Release())
 			}
@@ -66,7 +66,7 @@ func TestLeaks(t *testing.T) {
 	t.Run("errors", func(t *testing.T) {
 		dir := t.TempDir()
 		leakless(t, func() {
-			for range 500 {
+			for range 100 {
 				for _, path := range []string{dir, dir + "/no/a.pid", ""} {
 					if acquireError(path) == nil {
 						t.Fatal("no error")
@@ -83,7 +83,7 @@ func TestLeaks(t *testing.T) {
 			must(t, f.SetPID(1))
 		}
 		leakless(t, func() {
-			for pid := 1; pid <= 2_000; pid++ {
+			for pid := 1; pid <= 200; pid++ {
 				must(t, f.SetPID(pid))
 			}
 		})
@@ -92,7 +92,7 @@ func TestLeaks(t *testing.T) {
 	t.Run("Lost and Restore", func(t *testing.T) {
 		leakless(t, func() {
 			f := acquire(t, path)
-			for range 5 { // each takes a quarter of a second
+			for range 2 { // each takes a quarter of a second
 				lost := f.Lost()
 				must(t, os.Remove(path))
 				<-lost
@@ -103,7 +103,7 @@ func TestLeaks(t *testing.T) {
 	})
 	t.Run("Lost, released at once", func(t *testing.T) {
 		leakless(t, func() {
-			for range 500 {
+			for range 100 {
 				f := acquire(t, path)
 				f.Lost()
 				must(t, f.Release())
@@ -113,8 +113,8 @@ func TestLeaks(t *testing.T) {
 	t.Run("waits given up", func(t *testing.T) {
 		leakless(t, func() {
 			f := acquire(t, path)
-			for i := range 300 {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i)*10*time.Microsecond)
+			for i := range 100 {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i)*30*time.Microsecond)
 				if _, err := pidfile.AcquireContext(ctx, path); !errors.Is(err, context.DeadlineExceeded) {
 					t.Fatal(err)
 				}
@@ -124,17 +124,17 @@ func TestLeaks(t *testing.T) {
 		})
 		absent(t, path)
 	})
-	t.Run("300 waits at once, given up", func(t *testing.T) {
+	t.Run("100 waits at once, given up", func(t *testing.T) {
 		leakless(t, func() {
 			f := acquire(t, path)
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan error)
-			for range 300 {
+			for range 100 {
 				go func() { _, err := pidfile.AcquireContext(ctx, path); done <- err }()
 			}
 			queued(t, path)
 			cancel()
-			for range 300 {
+			for range 100 {
 				if err := <-done; !errors.Is(err, context.Canceled) {
 					t.Error(err)
 				}

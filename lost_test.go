@@ -39,6 +39,7 @@ func closes(t *testing.T, c <-chan struct{}) time.Duration {
 // Whatever takes the file away is noticed within a second. The best of three
 // counts: others may need this machine, too.
 func TestLost(t *testing.T) {
+	t.Parallel()
 	for name, take := range map[string]func(t *testing.T, path string){
 		"rm": func(t *testing.T, path string) { must(t, os.Remove(path)) },
 		"mv": func(t *testing.T, path string) { must(t, os.Rename(path, path+".old")) },
@@ -52,6 +53,7 @@ func TestLost(t *testing.T) {
 		for _, early := range []bool{true, false} {
 			when := map[bool]string{true: "at once", false: "later"}[early]
 			t.Run(name+" "+when, func(t *testing.T) {
+				t.Parallel()
 				best := time.Hour
 				for try := 0; try < 3 && best > time.Second; try++ {
 					path := tempPath(t)
@@ -96,6 +98,7 @@ func TestLostAfterRelease(t *testing.T) {
 }
 
 func TestSetPIDIsNoLoss(t *testing.T) {
+	t.Parallel()
 	path := tempPath(t)
 	f := acquire(t, path)
 	lost := f.Lost()
@@ -119,6 +122,7 @@ func TestSetPIDIsNoLoss(t *testing.T) {
 }
 
 func TestRestore(t *testing.T) {
+	t.Parallel()
 	path := tempPath(t)
 	f := acquire(t, path)
 	must(t, f.SetPID(4194304))
@@ -153,7 +157,8 @@ func TestRestore(t *testing.T) {
 // Restore may come before the watch has noticed the loss. The file that it
 // published is to be watched as well as any.
 func TestRestoreBeforeNotice(t *testing.T) {
-	for range 5 {
+	t.Parallel()
+	for range 3 {
 		path := tempPath(t)
 		f := acquire(t, path)
 		f.Lost()
@@ -172,7 +177,7 @@ func TestRestoreBeforeNotice(t *testing.T) {
 	}
 }
 
-// Who waits for a file that was lost and restored gets it after the release.
+// A waiter for a file that was lost and restored gets it after the release.
 func TestRestoreAndWait(t *testing.T) {
 	path := tempPath(t)
 	f := acquire(t, path)
@@ -186,6 +191,7 @@ func TestRestoreAndWait(t *testing.T) {
 }
 
 func TestRestoreTaken(t *testing.T) {
+	t.Parallel()
 	for name, take := range map[string]func(t *testing.T, path string){
 		"by another process": func(t *testing.T, path string) {
 			must(t, os.Remove(path))
@@ -202,6 +208,7 @@ func TestRestoreTaken(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			path := tempPath(t)
 			f := acquire(t, path)
 			take(t, path)

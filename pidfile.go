@@ -22,7 +22,7 @@ import (
 // current directory. Services rather use /run/NAME.pid.
 const DefaultPath = "pidfile"
 
-// A Config says how a PID file is taken. The zero value is the default, and
+// A Config sets how a PID file is taken. The zero value is the default, and
 // what the package's functions use. A Config may be used by several goroutines.
 type Config struct {
 	// Wait makes Do wait until the file is free, as AcquireContext does. Acquire
@@ -90,9 +90,9 @@ func Do(ctx context.Context, path string, fn func(context.Context) error) error 
 // keeps it: no finalizer takes it away. A child process does not inherit the
 // lock; see [File.HandOff].
 //
-// Outside Linux the file is empty for the moment between its creation and its
+// Outside Linux the file is empty for an instant between its creation and its
 // text, programs that do not lock are not recognised, and on systems without
-// flock(2) the error matches errors.ErrUnsupported.
+// flock(2) the error matches [errors.ErrUnsupported].
 func (c Config) Acquire(path string) (*File, error) {
 	f, err := c.prepare("acquire", path)
 	if err != nil {
@@ -113,10 +113,10 @@ func (c Config) Acquire(path string) (*File, error) {
 // in this process on one path, one thread does. Among waiting processes the
 // kernel's queue decides, roughly first come, first served. A waiter waits for
 // the holder that it found: if that one's file is removed by hand, it waits until
-// that holder has ended all the same, and then for whoever came after it.
+// that holder has ended all the same, and then for the holder that came after it.
 //
 // If ctx ends first, which is noticed at once, the error matches both ctx.Err()
-// and ErrAlreadyRunning. If ctx is already done, nothing is taken or waited for.
+// and [ErrAlreadyRunning]. If ctx is already done, nothing is taken or waited for.
 func (c Config) AcquireContext(ctx context.Context, path string) (*File, error) {
 	f, err := c.prepare("acquire", path)
 	if err != nil {
@@ -286,7 +286,7 @@ func (f *File) PID() int {
 // the work. Readers see the old or the new PID, never a mixture: a second file,
 // locked from the start, is renamed over the first. (Where that is not possible, the
 // file is written in place.) The errors match [ErrLost] if the file is no longer ours
-// and [fs.ErrClosed] after Release, or say what prevented the writing, such as
+// and [fs.ErrClosed] after Release, or tell what prevented the writing, such as
 // ENAMETOOLONG for a file whose name leaves no room for the six characters that
 // the second one has more; the old PID then stays. SetPID does not block.
 func (f *File) SetPID(pid int) error {
@@ -332,8 +332,8 @@ func (f *File) Restore() error {
 
 // Release removes the file and unlocks it, in this order, so that a waiter
 // finds the path free. It unlocks explicitly: a child that inherited the
-// descriptor keeps no start out. A file that is no longer ours, because it was
-// removed, replaced or overwritten, is left as it is, which is no error.
+// descriptor does not keep the next start out. A file that is no longer ours, because
+// it was removed, replaced or overwritten, is left as it is, which is not an error.
 //
 // Where the directory may not be changed, the file is emptied instead. If that
 // fails too the error says so; the file is unlocked even then, and a stale file.

@@ -44,43 +44,42 @@ func (s *ExitStatus) String() string {
 // does: first the process, by pidfd_open(2), then the proof, so that its PID
 // cannot become another's in between.
 //
-// The errors, all *fs.PathError, match:
-//   - ErrNotRunning if the file has no holder: it does not exist, or is stale
-//     (then ErrMalformed too, if its text is not a PID);
-//   - ErrUnproven, with the evidence in the text, if it may have one, but
+// The errors, all [*fs.PathError], match:
+//   - [ErrNotRunning] if the file has no holder: it does not exist, or is stale
+//     (then [ErrMalformed] too, if its text is not a PID);
+//   - [ErrUnproven], with the evidence in the text, if it may have one, but
 //     it is not proven that the named process does (a descendant holds the
 //     lock, or a process that is not visible from here, or it cannot be told:
-//     then also what the system said, such as fs.ErrPermission); or if the process
+//     then also what the system said, such as [fs.ErrPermission]); or if the process
 //     is the calling one;
-//   - ErrUntrusted, which is ErrUnproven too, if the file, or the way to it, is not
-//     to be trusted: the text says why, and what would mend it.
+//   - [ErrUntrusted], which is [ErrUnproven] too, if the file, or the path to it, is not
+//     trusted: the text says why, and what to do about it.
 //
 // To be trusted, the file must belong to root, to us or to the process's user; only
 // these may write it, and root's group and the process's own; and it has one name
-// (no hard links). So must every directory and every symbolic link on the way to it,
+// (no hard links). The same holds for every directory and symbolic link of the path,
 // up to the root directory; a directory with the sticky bit may be writable to
-// others. An access control list that lets anybody write counts as a group does. Where
-// the way is not trusted, but the file is, the holder's word is enough: that it has
-// the lock, and was started with the variable PIDFILE_HELD set to this path, as
-// 'pidfile run' starts its command. PID 1 must be proven by the lock: too many
-// broken files say 1.
+// others. An access control list that lets any user write counts as a group does. Where
+// the path is not trusted, but the file is, it is enough that the holder has the lock
+// and was started with the variable PIDFILE_HELD set to this path, as 'pidfile run'
+// starts its command. PID 1 must be proven by the lock: too many broken files say 1.
 //
 // In a PID namespace other than the machine's first, where /proc/locks does not
 // show the flock(2) locks of others, Find takes a shared lock for an instant
 // before it believes that a file is not locked.
 //
 // Find blocks no longer than Inspect does; but where the named process has ended and
-// its lock is still held, as for the moment that its parent needs to reap it, Find
+// its lock is still held, as until its parent has reaped it, Find
 // waits up to 2 seconds until that is over. The Process must be closed. Outside
-// Linux the error matches errors.ErrUnsupported.
+// Linux the error matches [errors.ErrUnsupported].
 func Find(path string) (*Process, error) { return Finder{}.Find(context.Background(), path) }
 
 // A Finder finds processes as its fields say. The zero value is what Find uses.
 type Finder struct {
 	// Program, if set, is what the process must run: the path of an executable,
 	// or the last element of one. (For a script that is its interpreter's.) Another
-	// process is ErrUntrusted. Who names the program need not trust the way to the
-	// file; the file itself must be trusted all the same, and the process proven.
+	// process is [ErrUntrusted]. With it, the path to the file need not be trusted; the
+	// file itself must be, and the process proven.
 	Program string
 }
 
@@ -119,15 +118,15 @@ var errMoved = fmt.Errorf("%w: the path names another file", ErrUnproven)
 // Holders pins every process that provably keeps the PID file at path locked: it has
 // the file open, through that an exclusive lock or a shared one of flock(2), and took
 // that lock itself or can have inherited it: it started after the file was written.
-// There may be several, of any user, whom the file need not name; the calling
+// There may be several, of any user, and the file need not name them; the calling
 // process is not among them.
 //
 // Each must be trusted as Find's process must; for those that are not the error
-// matches ErrUntrusted, and the others are returned with it. The error matches
-// ErrNotRunning if the file does not exist or is stale, and ErrUnproven, with the
+// matches [ErrUntrusted], and the others are returned with it. The error matches
+// [ErrNotRunning] if the file does not exist or is stale, and [ErrUnproven], with the
 // evidence, if it is not locked, or locked and no process can be seen that has the
-// lock: as an ordinary user one sees one's own processes only. The Processes must be closed.
-// Outside Linux the error matches errors.ErrUnsupported.
+// lock: an ordinary user sees only their own processes. The Processes must be closed.
+// Outside Linux the error matches [errors.ErrUnsupported].
 func (f Finder) Holders(ctx context.Context, path string) ([]*Process, error) {
 	if !proc.CanPin {
 		return nil, &fs.PathError{Op: "find", Path: path, Err: errors.ErrUnsupported}
@@ -146,7 +145,7 @@ func (f Finder) Holders(ctx context.Context, path string) ([]*Process, error) {
 	}
 }
 
-// holders is Holders at one moment.
+// holders is one attempt of Holders.
 func (f Finder) holders(ctx context.Context, path string) ([]*Process, error) {
 	v, err := examine(path, mode{ctx: ctx})
 	switch {
@@ -202,17 +201,17 @@ func (v verdict) holder(pid int, program string) (*Process, error) {
 	return &Process{v.path, h, i}, nil
 }
 
-// distrustHolder is distrust for a process that the file need not name. Who has
-// the file open can lock it and pass the descriptor to another's process, by
-// unix(7), which then has the lock and knows nothing of it: a system's service, say,
-// that takes descriptors from everybody.
-func (v *verdict) distrustHolder(locks []proc.Lock, program string) *doubt {
+// distrustHolder is distrust for a process that the file need not name. A process that
+// has the file open can lock it and pass the descriptor to another user's process, by
+// unix(7), which then has the lock and knows nothing of it: a system service, say,
+// that accepts descriptors from any user.
+func (v *verdict) distrustHolder(locks []proc.Lock, program string) *objection {
 	i := v.info
 	switch {
 	case i.PID == 1:
-		return &doubt{why: "PID 1 has the lock", mend: "it is not ended"}
+		return &objection{reason: "PID 1 has the lock", remedy: "it is never signalled"}
 	case program == "" && !v.tookOrInherited(locks):
-		return &doubt{why: fmt.Sprintf("%s neither took the lock nor can be seen to have inherited it: another process may have passed it the descriptor", name(i)), mend: "end it by hand, or name its program (--program)"}
+		return &objection{reason: fmt.Sprintf("%s neither took the lock nor can be seen to have inherited it: another process may have passed it the descriptor", name(i)), remedy: "end it by hand, or name its program (--program)"}
 	}
 	return v.distrust(program)
 }
@@ -242,7 +241,7 @@ const maxAncestors = 64
 
 // pin examines the file at path, pins its holder, and examines it again: now its PID
 // cannot be another's. The handle is nil if no holder is known; the verdict
-// says why. The error is the system's, or ctx's.
+// tells why. The error is the system's, or ctx's.
 func pin(ctx context.Context, path string) (verdict, *proc.Handle, error) {
 	for began := time.Now(); ; {
 		v, err := examine(path, mode{act: true, ctx: ctx})
@@ -275,7 +274,7 @@ func pin(ctx context.Context, path string) (verdict, *proc.Handle, error) {
 	}
 }
 
-// refuseReason returns what speaks against acting on the process, nil if nothing does.
+// refuseReason returns why the process must not be acted on, nil if it may be.
 func (v *verdict) refuseReason(program string) error {
 	v.confirm()
 	switch {
@@ -310,15 +309,15 @@ func (v *verdict) doubtsInit() bool {
 	return doubt
 }
 
-// trust returns the error that a doubt amounts to, and says it.
-func (v *verdict) trust(d *doubt) error {
+// trust returns the error that an objection amounts to, and adds it to the evidence.
+func (v *verdict) trust(o *objection) error {
 	switch {
-	case d == nil:
+	case o == nil:
 		return nil
-	case d.moved:
+	case o.moved:
 		return errMoved
 	}
-	v.addEvidence("%s", d)
+	v.addEvidence("%s", o)
 	return ErrUntrusted
 }
 
@@ -331,7 +330,7 @@ func (v *verdict) refuse(op string, why error) error {
 	return &fs.PathError{Op: op, Path: v.path, Err: &evidenceError{causes, v.evidence}}
 }
 
-// An evidenceError says why, and is also what caused that.
+// An evidenceError matches its causes, and has the evidence in its text.
 type evidenceError struct {
 	causes   []error
 	evidence []evidence
@@ -403,7 +402,7 @@ func (p *Process) Wait(ctx context.Context) (*ExitStatus, error) {
 	return (*ExitStatus)(status), nil
 }
 
-// Stop asks the process to end with TERM (and CONT, for it may be stopped), and kills
+// Stop asks the process to end with TERM (and CONT, since it may be stopped), and kills
 // it with KILL if it has not ended after grace; a grace of 0 kills at once. It blocks
 // until the process has ended or ctx is done: then its error matches ctx.Err(), and
 // the process may still run. If ctx is done already, nothing is sent. Stop reports
@@ -456,5 +455,5 @@ func ended(err error) error {
 }
 
 // Close releases the process, which runs on. What is called after it returns an
-// error that matches fs.ErrClosed.
+// error that matches [fs.ErrClosed].
 func (p *Process) Close() error { return p.handle.Close() }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -61,7 +62,7 @@ type grandchild struct {
 // grandchildren end as script says, after a line on their input.
 func newGrandchild(t *testing.T, script string) grandchild {
 	t.Helper()
-	// In the background, so that it is no exec; and the input is the shell's.
+	// In the background, so that it is not an exec; and the input is the shell's.
 	h := startCmd(t, exec.Command("sh", "-c", `exec 3<&0; sh -c 'echo $$; read x <&3; `+script+`' & wait`))
 	return grandchild{h, number(t, h.said)}
 }
@@ -197,7 +198,7 @@ func TestWaitContext(t *testing.T) {
 	if _, err := p.Wait(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("done before: %v", err)
 	}
-	if !isAlive(c.pid()) {
+	if !testproc.Alive(c.pid()) {
 		t.Error("it has ended")
 	}
 }
@@ -220,6 +221,7 @@ func stops(t *testing.T, p *pidfile.Process, grace time.Duration, kill bool) {
 }
 
 func TestStop(t *testing.T) {
+	t.Parallel()
 	const never = time.Hour
 	t.Run("TERM is enough", func(t *testing.T) {
 		c := cat(t)
@@ -286,7 +288,7 @@ func TestStop(t *testing.T) {
 		if _, err := p.Stop(ctx, never); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
 		}
-		if !isAlive(c.pid()) {
+		if !testproc.Alive(c.pid()) {
 			t.Error("it was killed")
 		}
 		stops(t, p, 0, true)
@@ -360,7 +362,8 @@ func (noSignal) Signal()        {}
 func (noSignal) String() string { return "no signal" }
 
 func TestWaitEnd(t *testing.T) {
-	t.Run("nobody", func(t *testing.T) {
+	t.Parallel()
+	t.Run("no holder", func(t *testing.T) {
 		path := tempPath(t)
 		for _, text := range []string{"absent", "4194304\n", "rubbish"} {
 			if text != "absent" {
@@ -377,7 +380,7 @@ func TestWaitEnd(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
-	t.Run("left over from a container", func(t *testing.T) {
+	t.Run("a container's stale file", func(t *testing.T) {
 		path := tempPath(t)
 		write(t, path, "1\n")
 		if _, err := pidfile.WaitEnd(t.Context(), path); !errors.Is(err, pidfile.ErrUnproven) {
@@ -428,7 +431,7 @@ func TestWaitEnd(t *testing.T) {
 			}
 		})
 	}
-	t.Run("nobody, within a namespace", func(t *testing.T) {
+	t.Run("no holder, within a namespace", func(t *testing.T) {
 		path := shared(t)
 		for _, text := range []string{"4194304\n", "rubbish"} {
 			write(t, path, text)
@@ -462,6 +465,7 @@ func TestWaitEnd(t *testing.T) {
 }
 
 func TestWaitRunning(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		start  func(t *testing.T, path string) *helper
@@ -478,6 +482,7 @@ func TestWaitRunning(t *testing.T) {
 		}, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			path := tempPath(t)
 			if c.create {
 				write(t, path, "4194304\n")
@@ -488,10 +493,9 @@ func TestWaitRunning(t *testing.T) {
 			if !errors.Is(err, context.DeadlineExceeded) || s.State == pidfile.Running {
 				t.Errorf("%+v, error %v", s, err)
 			}
-			watched := inotifies(t)
 			done := make(chan error)
 			go func() { s, err = pidfile.WaitRunning(t.Context(), path); done <- err }()
-			until(t, "it watches", func() bool { return inotifies(t) > watched })
+			watched(t, path)
 			h := c.start(t, path)
 			must(t, <-done)
 			if s.State != pidfile.Running || s.Locked != c.locked {
@@ -521,7 +525,7 @@ func TestProcessLeaks(t *testing.T) {
 	write(t, path, fmt.Sprintln(c.pid()))
 	missing := path + "2"
 	leakless(t, func() {
-		for range 2_000 {
+		for range 200 {
 			p, err := pidfile.Find(path)
 			must(t, err)
 			must(t, p.Close())
@@ -532,7 +536,7 @@ func TestProcessLeaks(t *testing.T) {
 	})
 	must(t, os.Chmod(path, 0o666))
 	leakless(t, func() {
-		for range 500 {
+		for range 50 {
 			if _, err := pidfile.Find(path); !errors.Is(err, pidfile.ErrUnproven) {
 				t.Fatal(err)
 			}
@@ -541,7 +545,7 @@ func TestProcessLeaks(t *testing.T) {
 	leakless(t, func() {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		for range 300 {
+		for range 50 {
 			if _, err := pidfile.WaitEnd(ctx, path); !errors.Is(err, context.Canceled) {
 				t.Fatal(err)
 			}
@@ -576,7 +580,7 @@ func noDescriptorsHelper(path string) {
 	fmt.Println("stop:", err)
 }
 
-// A Wait that fails is no reason to kill before grace is over.
+// A Wait that fails is not a reason to kill before grace is over.
 func TestStopWithoutDescriptors(t *testing.T) {
 	path := tempPath(t)
 	c := startCmd(t, exec.Command("sh", "-c", `trap "" TERM; echo ready; exec cat`)).says("ready")
@@ -599,7 +603,7 @@ func TestStopAfterClose(t *testing.T) {
 	if err := p.Signal(unix.SIGTERM); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("error %v, want os.ErrClosed", err)
 	}
-	if !isAlive(c.pid()) {
+	if !testproc.Alive(c.pid()) {
 		t.Error("it was signalled")
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -96,7 +97,7 @@ func cat(t *testing.T, change ...func(*exec.Cmd)) *helper {
 		c(cmd)
 	}
 	c := startCmd(t, cmd).says("ready")
-	until(t, "the shell has become cat", func() bool {
+	testproc.Eventually(t, "the shell has become cat", func() bool {
 		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", c.pid()))
 		return err == nil && string(comm) == "cat\n"
 	})

@@ -16,19 +16,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// somebody is a user who is neither root nor nobody.
-const somebody = 65533
+// otherUser is a user that is neither root nor nobody.
+const otherUser = 65533
 
 // A scene is a situation, set up.
 type scene struct {
 	path   string
-	holder int   // whom Process must be, if the row says so
-	alive  []int // who must live on, whatever is done
-	eye    eye   // who looks; nil is this process
+	holder int   // the PID that Process must have, if the row has who
+	alive  []int // PIDs that must live on, whatever is done
+	eye    eye   // which process looks; nil is this process
 	says   []string
 }
 
-// longSince is before any process of the tests. It is no whole hour, by which clocks
+// longSince is before any process of the tests. It is not a whole hour, by which clocks
 // are set after boot: then a file of the boot's hour seems to be new.
 const longSince = 53 * time.Minute
 
@@ -67,8 +67,8 @@ func unlocked(format string) func(*testing.T) scene {
 	}
 }
 
-// leftOver is a scene in which an old file has that text.
-func leftOver(text string) func(*testing.T) scene {
+// staleFile is a scene in which an old file has that text.
+func staleFile(text string) func(*testing.T) scene {
 	return func(t *testing.T) scene {
 		path := tempPath(t)
 		write(t, path, text)
@@ -77,7 +77,7 @@ func leftOver(text string) func(*testing.T) scene {
 	}
 }
 
-// usersScene is a file that nobody holds, in nobody's directory.
+// usersScene is a file in the directory of the user nobody.
 func usersScene(eye func(*testing.T, string) eye) func(*testing.T) scene {
 	return func(t *testing.T) scene {
 		needRoot(t)
@@ -152,19 +152,19 @@ func group(gid int) func(*testing.T) scene {
 	}
 }
 
-// ownGroup is an unlocked file of a process of group somebody, after a change.
+// ownGroup is an unlocked file of a process of group otherUser, after a change.
 func ownGroup(change func(*testing.T, string)) func(*testing.T) scene {
 	return func(t *testing.T) scene {
 		needRoot(t)
-		path, c := public(t), cat(t, user(somebody))
+		path, c := public(t), cat(t, user(otherUser))
 		write(t, path, fmt.Sprintln(c.pid()))
 		change(t, path)
 		return scene{path: path, holder: c.pid()}
 	}
 }
 
-// accessList is an unlocked file, and an access control list of what of says that lets
-// somebody write it: acl(5), in the kernel's form (linux/posix_acl_xattr.h).
+// accessList is an unlocked file, and an access control list of what of returns that lets
+// otherUser write it: acl(5), in the kernel's form (linux/posix_acl_xattr.h).
 func accessList(of func(string) string) func(*testing.T) scene {
 	return func(t *testing.T) scene {
 		needRoot(t)
@@ -173,7 +173,7 @@ func accessList(of func(string) string) func(*testing.T) scene {
 		for _, e := range []struct {
 			tag, perm uint16
 			id        uint32
-		}{{0x01, 7, ^uint32(0)}, {0x02, 7, somebody}, {0x04, 5, ^uint32(0)}, {0x10, 7, ^uint32(0)}, {0x20, 5, ^uint32(0)}} {
+		}{{0x01, 7, ^uint32(0)}, {0x02, 7, otherUser}, {0x04, 5, ^uint32(0)}, {0x10, 7, ^uint32(0)}, {0x20, 5, ^uint32(0)}} {
 			list = binary.LittleEndian.AppendUint16(list, e.tag)
 			list = binary.LittleEndian.AppendUint16(list, e.perm)
 			list = binary.LittleEndian.AppendUint32(list, e.id)

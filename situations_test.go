@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,7 +40,7 @@ func TestLeftOverTexts(t *testing.T) {
 		"over maximum":    "4194305\n",
 		"wraps to 1":      "4294967297\n",
 		"wraps 64 bits":   "18446744073709551617\n",
-		"a dead PID":      fmt.Sprintf("%d\n", deadPID(t)),
+		"a dead PID":      fmt.Sprintf("%d\n", testproc.DeadPID(t)),
 		"the largest PID": "4194304\n",
 		"our own":         fmt.Sprintf("%d\n", os.Getpid()),
 		"our own, no \\n": fmt.Sprint(os.Getpid()),
@@ -55,13 +57,6 @@ func TestLeftOverTexts(t *testing.T) {
 			absent(t, path)
 		})
 	}
-}
-
-// deadPID is the PID of a process that was reaped.
-func deadPID(t *testing.T) int {
-	h := start(t, "exit", "")
-	h.end()
-	return h.pid()
 }
 
 func TestLeftOverOfAnotherProgram(t *testing.T) {
@@ -195,7 +190,7 @@ func TestHeldByFcntl(t *testing.T) {
 	path := tempPath(t)
 	h := start(t, "fcntl", path).says("ok")
 	_, err := pidfile.Acquire(path)
-	refused(t, err, path, h.pid(), true) // the kernel tells who has that lock
+	refused(t, err, path, h.pid(), true) // the kernel tells the PID of that lock
 	if got := content(t, path); got != "" {
 		t.Errorf("its file has %q now", got)
 	}
@@ -243,23 +238,41 @@ func withMode(mode string) func(*testing.T, string) *helper {
 	return func(t *testing.T, path string) *helper { return start(t, mode, path).says("ok") }
 }
 
-// watched waits until this process has an inotify descriptor: we are waiting
-// for a process that locks nothing.
-func watched(t *testing.T, _ string) {
+// watched waits until this process watches path, or its directory, by inotify(7).
+func watched(t *testing.T, path string) {
 	t.Helper()
-	until(t, "the file is watched", func() bool { return inotifies(t) > 0 })
+	in, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	must(t, err)
+	defer unix.Close(in)
+	_, _ = unix.InotifyAddWatch(in, path, unix.IN_ATTRIB) // it may be missing
+	_, err = unix.InotifyAddWatch(in, filepath.Dir(path), unix.IN_ATTRIB)
+	must(t, err)
+	ours := strconv.Itoa(in)
+	want := watchedInodes(ours)
+	if len(want) == 0 {
+		t.Fatal("the kernel does not tell what our own descriptor watches")
+	}
+	testproc.Eventually(t, path+" is watched", func() bool {
+		fds, err := os.ReadDir("/proc/self/fdinfo")
+		must(t, err)
+		return slices.ContainsFunc(fds, func(fd os.DirEntry) bool {
+			return fd.Name() != ours && slices.ContainsFunc(watchedInodes(fd.Name()), func(inode string) bool {
+				return slices.Contains(want, inode)
+			})
+		})
+	})
 }
 
-func inotifies(t *testing.T) (n int) {
-	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
-	must(t, err)
-	for _, fd := range fds {
-		if to, _ := os.Readlink("/proc/self/fd/" + fd.Name()); strings.Contains(to, "inotify") {
-			n++
+// watchedInodes is what a descriptor of ours watches, proc_pid_fdinfo(5): lines such as
+// "inotify wd:1 ino:2a sdev:1c mask:4 ...".
+func watchedInodes(fd string) (inodes []string) {
+	text, _ := os.ReadFile("/proc/self/fdinfo/" + fd) // it may have been closed
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 3 && f[0] == "inotify" {
+			inodes = append(inodes, f[2]+" "+f[3])
 		}
 	}
-	return n
+	return inodes
 }
 
 // tree is all there is to see of a directory.
@@ -333,7 +346,7 @@ func TestRefusedPaths(t *testing.T) {
 				var pathError *fs.PathError
 				switch {
 				case !errors.As(err, &pathError):
-					t.Errorf("%s: error %v is no *fs.PathError", name, err)
+					t.Errorf("%s: error %v is not an *fs.PathError", name, err)
 				case pathError.Path != path:
 					t.Errorf("%s: error %q does not name %q", name, err, path)
 				case !errors.Is(err, c.cause):

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -69,14 +70,14 @@ func (p place) service(path, says string) *helper {
 	p.t.Helper()
 	h := start(p.t, "acquire", path, env("PIDFILE_HELD", says)).says("ok")
 	p.t.Cleanup(func() {
-		if !isAlive(h.pid()) {
+		if !testproc.Alive(h.pid()) {
 			p.t.Errorf("PID %d was harmed", h.pid())
 		}
 	})
 	return h
 }
 
-// untrusted checks that root acts on nobody at path, and that it is told why.
+// untrusted checks that root acts on no process at path, and that it is told why.
 func untrusted(t *testing.T, f pidfile.Finder, path, why string) {
 	t.Helper()
 	p, err := f.Find(t.Context(), path)
@@ -227,8 +228,8 @@ func asAttacker(t *testing.T, args ...string) {
 	}
 }
 
-// Where everybody may write the directory, the holder's own word counts, and nobody
-// else's.
+// Where any user can write to the directory, the holder's own word counts, and no
+// other process's.
 func TestHeldEnvironment(t *testing.T) {
 	p := newPlace(t)
 	dir := p.dir("pods", 0, 0, 0o777)
@@ -260,7 +261,7 @@ func TestHeldEnvironment(t *testing.T) {
 	f := filepath.Join(dir, "f.pid")
 	p.service(f, f)
 	must(t, os.Chmod(f, 0o666))
-	untrusted(t, pidfile.Finder{}, f, "everybody may write the file")
+	untrusted(t, pidfile.Finder{}, f, "any user can write to the file")
 }
 
 // env0 adds to the environment that a command gets anyway.
@@ -294,7 +295,7 @@ func TestFinderProgram(t *testing.T) {
 	_ = liar
 	// Nor does it help a file that others may write.
 	must(t, os.Chmod(path, 0o666))
-	untrusted(t, pidfile.Finder{Program: exe}, path, "everybody may write the file")
+	untrusted(t, pidfile.Finder{Program: exe}, path, "any user can write to the file")
 }
 
 // In a user namespace root outside is unknown; its directories must be trusted, or
@@ -369,7 +370,7 @@ func TestFileKeepsChanging(t *testing.T) {
 	p := newPlace(t)
 	path := filepath.Join(p.dir("home", attacker, attacker, 0o755), "a.pid")
 	start(t, "rewriter", path, as(t, attacker)).says("rewrites")
-	until(t, "the file is there", func() bool { _, err := os.Lstat(path); return err == nil })
+	testproc.Eventually(t, "the file is there", func() bool { _, err := os.Lstat(path); return err == nil })
 	results := map[string]int{}
 	for range 5 {
 		began := time.Now()
@@ -466,7 +467,7 @@ func TestManyGroups(t *testing.T) {
 	}
 }
 
-// receiverHelper is a service that takes descriptors from everybody.
+// receiverHelper is a service that takes descriptors from every user.
 func receiverHelper(socket string) {
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
 	if err == nil {
@@ -604,7 +605,7 @@ func (h *helper) says2(want string) {
 	}
 }
 
-// A read lock of fcntl(2) keeps no start out, and is no holder's.
+// A read lock of fcntl(2) does not keep a start out, and does not make a holder.
 func TestReadLockIsNoHolders(t *testing.T) {
 	p := newPlace(t)
 	path := filepath.Join(p.root, "a.pid")

@@ -5,7 +5,6 @@ package pidfile_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -65,7 +65,7 @@ func do(what, path string) any {
 			_ = p.Close()
 		}
 		return seen
-	case "ask": // is there somebody to be signalled? Signal 0 is none
+	case "ask": // is there a process to be signalled? Signal 0 sends nothing
 		p, err := pidfile.Find(path)
 		if err == nil {
 			err = p.Signal(syscall.Signal(0))
@@ -107,30 +107,11 @@ func stopped(t *testing.T, h *helper) {
 	t.Helper()
 	must(t, h.cmd.Process.Signal(unix.SIGSTOP))
 	t.Cleanup(func() { _ = h.cmd.Process.Signal(unix.SIGCONT) })
-	until(t, "it is stopped", func() bool { return procState(h.pid()) == 'T' })
-}
-
-// procState is the state of a process or a thread, 0 if there is none. That whose
-// first thread has ended before others, as during an execve(2), is no zombie.
-func procState(pid int) byte {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	const threads = 20 - 3 // num_threads of proc_pid_stat(5)
-	if f[0] == "Z" && f[threads] != "1" {
-		return 'S'
-	}
-	return f[0][0]
-}
-
-func isAlive(pid int) bool {
-	s := procState(pid)
-	return s != 0 && s != 'Z' && s != 'X'
+	testproc.Eventually(t, "it is stopped", func() bool { return testproc.State(h.pid()) == 'T' })
 }
 
 func TestTruth(t *testing.T) {
+	t.Parallel()
 	rows := truths()
 	t.Logf("%d situations", len(rows))
 	for _, row := range rows {
@@ -149,17 +130,16 @@ func (row *truth) check(t *testing.T) {
 	var seen sight
 	s.eye("look", &seen)
 	row.compare(t, s, seen)
-	todo := []struct{ what, want string }{{"stop", row.stop}, {"clean", row.clean}, {"acquire", row.start}}
-	for i := range todo {
-		if todo[i].what == "stop" && todo[i].want == "" {
-			todo[i].want = row.find
+	todo := []struct{ what, want string }{{"clean", row.clean}, {"acquire", row.start}}
+	if row.find == ok { // else Find, which "look" calls too, refuses to stop it
+		stop, ask := row.stop, ok
+		if stop == "" {
+			stop = ok
 		}
-	}
-	if row.find == ok {
-		todo = append(todo, struct{ what, want string }{"ask", ok})
-		if row.stop == "EPERM" {
-			todo[len(todo)-1].want = "EPERM"
+		if stop == "EPERM" {
+			ask = stop
 		}
+		todo = append(todo, struct{ what, want string }{"stop", stop}, struct{ what, want string }{"ask", ask})
 	}
 	for _, d := range todo {
 		if d.want != "-" && (d.want != ok || d.what == "ask") {
@@ -180,7 +160,7 @@ func (row *truth) check(t *testing.T) {
 			}
 			switch d.what {
 			case "stop":
-				if isAlive(s.holder) {
+				if testproc.Alive(s.holder) {
 					t.Errorf("PID %d still lives", s.holder)
 				}
 			default:
@@ -205,11 +185,11 @@ func (s *scene) ask(what string) (answer string) {
 	return answer
 }
 
-// lives checks that nobody was harmed.
+// lives checks that no other process was harmed.
 func (s *scene) lives(t *testing.T) {
 	t.Helper()
 	for _, pid := range s.alive {
-		if !isAlive(pid) {
+		if !testproc.Alive(pid) {
 			t.Errorf("PID %d does not live any more", pid)
 		}
 	}

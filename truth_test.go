@@ -143,10 +143,10 @@ func truths() []truth {
 			},
 			state: running, locked: true, who: true, find: unproven, clean: isRunning, start: isRunning},
 
-		// Nobody has it.
+		// No process has it.
 		{name: "dead PID", scene: func(t *testing.T) scene {
 			path := tempPath(t)
-			write(t, path, fmt.Sprintln(deadPID(t)))
+			write(t, path, fmt.Sprintln(testproc.DeadPID(t)))
 			return scene{path: path}
 		}, state: stale, find: notRunning, clean: ok, start: ok, says: []string{notLocked, "no process has PID"}},
 		{name: "killed", scene: func(t *testing.T) scene {
@@ -172,7 +172,7 @@ func truths() []truth {
 			write(t, path, fmt.Sprintln(h.pid()))
 			return scene{path: path, holder: h.pid(), alive: []int{h.pid()}}
 		}, state: running, who: true, find: ok, stop: "-", clean: isRunning, start: isRunning},
-		{name: "the largest PID", scene: leftOver("4194304\n"),
+		{name: "the largest PID", scene: staleFile("4194304\n"),
 			state: stale, find: notRunning, clean: ok, start: ok, says: []string{"no process has PID 4194304"}},
 		{name: "PID reused by another program", scene: func(t *testing.T) scene {
 			s := unlocked("%d\n")(t)
@@ -211,7 +211,7 @@ func truths() []truth {
 			return scene{path: path, alive: []int{h.pid()}}
 		}, state: stale, find: notRunning, clean: ok, start: ok},
 		{name: "hard link to a stale file", scene: func(t *testing.T) scene {
-			s := leftOver("4194304\n")(t)
+			s := staleFile("4194304\n")(t)
 			must(t, os.Link(s.path, s.path+"2"))
 			return s
 		}, state: stale, find: notRunning, clean: ok, start: ok},
@@ -352,7 +352,7 @@ func truths() []truth {
 			state: running, locked: true, who: true, find: ok, clean: isRunning, start: isRunning},
 		{name: "a user's, seen by that user", scene: usersScene(func(t *testing.T, path string) eye { return viewer(t, path, nobody) }),
 			state: running, locked: true, who: true, find: ok, clean: isRunning, start: isRunning},
-		{name: "a user's, seen by another", scene: usersScene(func(t *testing.T, path string) eye { return viewer(t, path, somebody) }),
+		{name: "a user's, seen by another", scene: usersScene(func(t *testing.T, path string) eye { return viewer(t, path, otherUser) }),
 			state: running, locked: true, who: true, find: ok, stop: "EPERM", clean: isRunning, start: isRunning,
 			says: []string{"took the lock"}},
 		{name: "root's, seen by a user", scene: func(t *testing.T) scene {
@@ -368,9 +368,9 @@ func truths() []truth {
 		}, state: running, locked: true, who: true, find: ok, stop: "EPERM", clean: isRunning, start: isRunning},
 		{name: "a user's unlocked file names his process", scene: named(nobody, nobody),
 			state: running, who: true, find: ok, clean: isRunning, start: ok},
-		{name: "a user's unlocked file names another's process", scene: named(nobody, somebody),
+		{name: "a user's unlocked file names another's process", scene: named(nobody, otherUser),
 			state: running, who: true, find: unproven, clean: isRunning, start: ok,
-			says: []string{"belongs to UID 65534, who is neither root"}},
+			says: []string{"belongs to UID 65534, which is neither root"}},
 		{name: "a user's unlocked file names root's process", scene: named(nobody, 0),
 			// Root owns the process and looks, but the user wrote the file.
 			state: running, who: true, find: unproven, clean: isRunning, start: ok,
@@ -384,28 +384,28 @@ func truths() []truth {
 			return scene{path: path, holder: c.pid(), alive: []int{c.pid()}}
 		}, state: running, who: true, find: unproven, clean: isRunning, start: ok,
 			says: []string{"the directory", "belongs to UID 65534"}},
-		{name: "everybody may write the file", scene: held(func(t *testing.T, path string) { must(t, os.Chmod(path, 0o666)) }),
+		{name: "any user can write to the file", scene: held(func(t *testing.T, path string) { must(t, os.Chmod(path, 0o666)) }),
 			state: running, locked: true, who: true, find: unproven, clean: isRunning, start: isRunning,
-			says: []string{"everybody may write the file (mode 0666)"}},
+			says: []string{"any user can write to the file (mode 0666)"}},
 		{name: "a group may write the file, which is not locked", scene: group(nobody),
 			state: running, who: true, find: unproven, clean: isRunning, start: ok,
-			says: []string{"group 65534, or whom its access control list names, may write the file"}},
+			says: []string{"group 65534, or a user in its access control list, can write to the file"}},
 		{name: "root's group may write the file", scene: group(0),
 			state: running, who: true, find: ok, clean: isRunning, start: ok},
 		{name: "the process's own group may write the file", scene: ownGroup(func(t *testing.T, path string) {
-			must(t, os.Chown(path, 0, somebody))
+			must(t, os.Chown(path, 0, otherUser))
 			must(t, os.Chmod(path, 0o664))
 		}), state: running, who: true, find: ok, clean: isRunning, start: ok},
 		{name: "the process's own group may write the directory", scene: ownGroup(func(t *testing.T, path string) {
-			must(t, os.Chown(filepath.Dir(path), 0, somebody))
+			must(t, os.Chown(filepath.Dir(path), 0, otherUser))
 			must(t, os.Chmod(filepath.Dir(path), 0o775))
 		}), state: running, who: true, find: ok, clean: isRunning, start: ok},
-		{name: "an access control list lets somebody write the file", scene: accessList(func(path string) string { return path }),
+		{name: "an access control list lets another user write the file", scene: accessList(func(path string) string { return path }),
 			state: running, who: true, find: unproven, clean: isRunning, start: ok,
 			says: []string{"access control list"}},
-		{name: "an access control list lets somebody write the directory", scene: accessList(filepath.Dir),
+		{name: "an access control list lets another user write the directory", scene: accessList(filepath.Dir),
 			state: running, who: true, find: unproven, clean: isRunning, start: ok,
-			says: []string{"access control list", "may write the directory"}},
+			says: []string{"access control list", "can write to the directory"}},
 		{name: "a group may write the directory, and the file is not locked", scene: func(t *testing.T) scene {
 			s := group(0)(t)
 			s.alive = []int{s.holder}
@@ -413,29 +413,29 @@ func truths() []truth {
 			must(t, os.Chmod(filepath.Dir(s.path), 0o775))
 			return s
 		}, state: running, who: true, find: unproven, clean: isRunning, start: ok,
-			says: []string{"group 65534", "may write the directory"}},
+			says: []string{"group 65534", "can write to the directory"}},
 		{name: "a group may write the directory, and the file is locked", scene: held(func(t *testing.T, path string) {
 			needRoot(t)
 			must(t, os.Chown(filepath.Dir(path), 0, nobody))
 			must(t, os.Chmod(filepath.Dir(path), 0o775))
 		}), state: running, locked: true, who: true, find: unproven, clean: isRunning, start: isRunning,
-			says: []string{"group 65534", "may write the directory"}},
+			says: []string{"group 65534", "can write to the directory"}},
 		{name: "a user's directory above", scene: func(t *testing.T) scene {
 			needRoot(t)
 			above := publicDir(t)
 			must(t, os.Mkdir(filepath.Join(above, "run"), 0o755))
 			path := filepath.Join(above, "run", "a.pid")
 			h := start(t, "acquire", path).says("ok")
-			must(t, os.Chown(above, somebody, somebody))
+			must(t, os.Chown(above, otherUser, otherUser))
 			return scene{path: path, holder: h.pid(), alive: []int{h.pid()}}
 		}, state: running, locked: true, who: true, find: unproven, clean: isRunning, start: isRunning,
 			says: []string{"the directory", "belongs to UID 65533"}},
-		{name: "everybody may write the directory", scene: held(func(t *testing.T, path string) {
+		{name: "any user can write to the directory", scene: held(func(t *testing.T, path string) {
 			must(t, os.Chmod(filepath.Dir(path), 0o777))
 		}),
 			state: running, locked: true, who: true, find: unproven, clean: isRunning, start: isRunning,
-			says: []string{"everybody may write the directory"}},
-		{name: "everybody may write the directory, which is sticky", scene: func(t *testing.T) scene {
+			says: []string{"any user can write to the directory"}},
+		{name: "any user can write to the directory, which is sticky", scene: func(t *testing.T) scene {
 			s := held(func(t *testing.T, path string) {
 				must(t, os.Chmod(filepath.Dir(path), 0o777|fs.ModeSticky))
 			})(t)
@@ -479,7 +479,7 @@ func truths() []truth {
 		}, state: running, locked: true, find: unproven, clean: isRunning, start: isRunning,
 			says: []string{"hidden from us (hidepid)"}},
 
-		// What is no file.
+		// What is not a regular file.
 		{name: "symbolic link to a held file", scene: func(t *testing.T) scene {
 			path := tempPath(t)
 			h := start(t, "acquire", path).says("ok")
@@ -525,14 +525,14 @@ func truths() []truth {
 		"empty": "the file is empty", "minus one": "as postgres --single writes it",
 		"NULs": noPID, "letters after it": noPID, "wraps 32 bits to 1": noPID, "over the maximum": noPID,
 	} {
-		all = append(all, truth{name: "malformed, " + name, scene: leftOver(malformed[name]),
+		all = append(all, truth{name: "malformed, " + name, scene: staleFile(malformed[name]),
 			state: stale, find: notEvenAPID, clean: ok, start: ok, says: []string{notLocked, says}})
 	}
 	return all
 }
 
 // What is no PID. Several tools take such texts for kill(-1), kill(0) or for
-// somebody else's PID.
+// another process's PID.
 var malformed = map[string]string{
 	"empty":                  "",
 	"newline":                "\n",
@@ -583,7 +583,7 @@ func TestCleanMalformedAndYoung(t *testing.T) {
 
 // The lock of flock(1) in a PID namespace that is not visible from here is in
 // no table that we could read without taking a lock ourselves: the verdict says
-// so, and nobody acts on a wrong one.
+// so, and nothing acts on a wrong one.
 func TestFlockInvisible(t *testing.T) {
 	for name, text := range map[string]string{"empty": "", "PID": "1\n", "dead": "4194304\n"} {
 		t.Run(name, func(t *testing.T) {

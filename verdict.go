@@ -46,7 +46,7 @@ const (
 // An evidence is something that a verdict rests on, in words.
 type evidence struct {
 	text   string
-	holder int // the process of which it says that it has the lock; 0 if it says other things
+	holder int // the process that it names as a holder of the lock; 0 if it is about something else
 }
 
 func (v *verdict) addEvidence(format string, args ...any) {
@@ -142,7 +142,7 @@ func (d *decision) decideUnlocked() {
 	}
 	switch {
 	case d.gaps.Any(proc.GapFileSystem):
-		d.addEvidence("whether the file is locked cannot be told on this file system or system")
+		d.addEvidence("this file system or system cannot tell whether the file is locked")
 	case d.gaps.Any(proc.GapHidden):
 		d.addEvidence("the file is not locked, as far as can be seen from here")
 	default:
@@ -230,9 +230,9 @@ func (d *decision) decideLocked() {
 	d.state, d.locked = Running, true
 	pid, named := d.view.PID, &d.f.named
 	if named.err == nil && !named.info.Hidden && !named.info.Zombie() {
-		if proof := d.prove(); proof != "" {
+		if how := d.prove(); how != "" {
 			d.info, d.proven = &named.info, true
-			d.addEvidence("the file is locked, and %s", proof)
+			d.addEvidence("the file is locked, and %s", how)
 			return
 		}
 		if d.need != 0 {
@@ -254,7 +254,7 @@ func (d *decision) decideLocked() {
 	d.addHolders()
 }
 
-// prove says why the named process is the holder, "" if that is not proven.
+// prove returns what proves that the named process is the holder, "" if nothing does.
 //
 // Mostly the table of locks is enough: the process took the lock, and has had its PID
 // since before the file was written. Then its descriptors are not looked at, since
@@ -285,20 +285,20 @@ func (d *decision) prove() string {
 	return ""
 }
 
-// addHolders says which process has the lock: the one that took it, if it still has
+// addHolders adds which process has the lock: the one that took it, if it still has
 // it, else all that have it.
 func (d *decision) addHolders() {
 	if !d.has(factTakers) || d.addHoldersOf(d.f.takers) || !d.has(factOpeners) || d.addHoldersOf(d.f.openers) {
 		return
 	}
 	if len(d.f.takers) > 0 {
-		d.addEvidence("the lock was taken by %s; whether that has it still cannot be seen", d.f.takers[0].name)
+		d.addEvidence("the lock was taken by %s; whether it still has the lock cannot be seen", d.f.takers[0].name)
 		return
 	}
 	d.addEvidence("no process that is visible from here has the lock: another PID namespace, another host or another user's process does")
 }
 
-// addHoldersOf says which of the openers have the lock, and reports whether one has.
+// addHoldersOf adds which of the openers have the lock, and reports whether one has.
 func (d *decision) addHoldersOf(openers []opener) (found bool) {
 	for _, o := range openers {
 		if proc.Blocks(o.locks) {
@@ -309,7 +309,7 @@ func (d *decision) addHoldersOf(openers []opener) (found bool) {
 	return found
 }
 
-// addNamed says what is the matter with the named process.
+// addNamed adds what is known of the named process.
 func (d *decision) addNamed() {
 	pid, named := d.view.PID, &d.f.named
 	switch {
@@ -332,8 +332,8 @@ func (d *decision) addNamed() {
 	}
 }
 
-// name describes a process in a few words. What it calls itself is its user's
-// text, and must not talk to a terminal.
+// name describes a process in a few words. Its arguments are its user's text, and
+// must not reach a terminal as control characters.
 func name(i *proc.Info) string {
 	if len(i.Args) == 0 {
 		return fmt.Sprintf("PID %d", i.PID)

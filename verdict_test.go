@@ -198,7 +198,7 @@ func TestVerdict(t *testing.T) {
 		{name: "not yet reaped, for a caller that will act", facts: facets{held(namedPID), act, func(f *facts) { f.named.info.State = 'Z' }, hasOpen(otherPID, "PID 900")},
 			state: Running, steadiness: ending, asks: factTakers | factOpeners, says: "PID 812 has ended and only waits to be reaped"},
 		{name: "taken by a process that cannot be looked at", facts: facets{held(otherPID), seesProcesses, func(f *facts) { f.takers = []opener{{pid: otherPID, name: "PID 900"}} }},
-			state: Running, asks: factNamedHolds | factParentHolds | factTakers | factOpeners, says: "the lock was taken by PID 900; whether that has it still cannot be seen"},
+			state: Running, asks: factNamedHolds | factParentHolds | factTakers | factOpeners, says: "the lock was taken by PID 900; whether it still has the lock cannot be seen"},
 		{name: "held outside the namespace", facts: facets{func(f *facts) { f.view.OFDLocked = true }, dead, inNamespace},
 			state: Running, asks: factTakers | factOpeners, says: "no process that is visible from here has the lock"},
 		{name: "hidepid, locked", facts: facets{held(0), namesPID(namedPID, running812(func(i *proc.Info) { i.Hidden = true }))},
@@ -256,7 +256,7 @@ func TestVerdict(t *testing.T) {
 		{name: "the table changes too fast", facts: facets{dead, changes}, state: Stale, steadiness: transient},
 		{name: "the table changes too fast, and the process lives", facts: facets{changes}, state: Running, who: true},
 		{name: "a file system without locks, dead PID", facts: facets{dead, noLocks},
-			state: Unknown, says: "whether the file is locked cannot be told on this file system or system"},
+			state: Unknown, says: "this file system or system cannot tell whether the file is locked"},
 		{name: "a file system without locks, malformed", facts: facets{malformedText, noLocks}, state: Unknown},
 		{name: "a file system without locks, and the process lives", facts: facets{noLocks}, state: Running, who: true},
 	} {

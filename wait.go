@@ -13,8 +13,8 @@ import (
 
 // WaitEnd blocks until the process that holds the PID file at path has ended, or ctx
 // is done, and returns its exit status where [Process.Wait] would, else nil. Where the
-// file is locked but the process is not to be seen, it blocks until the lock is free.
-// It sends nothing, so the file need not be trusted as for [Find].
+// file is locked but the process cannot be seen, it blocks until the lock is free.
+// It sends nothing, so the file need not be trusted as it must be for [Find].
 //
 // The error matches ctx.Err(); [ErrNotRunning] if there was no holder, which is told
 // at once; or [ErrUnproven], with the evidence, if it cannot be told whether there is

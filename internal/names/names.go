@@ -1,4 +1,4 @@
-// Package names says where the PID files live that are given by a name alone.
+// Package names finds the PID files that are given by a name alone.
 package names
 
 import (
@@ -21,7 +21,7 @@ var ErrNotPrivate = errors.New("not a private directory of yours (mode 0700)")
 func Path(name string, create bool) (string, error) {
 	invalid := func(c rune) bool { return c == 0 || c < 0x80 && os.IsPathSeparator(uint8(c)) }
 	if name == "" || name == "." || name == ".." || strings.ContainsFunc(name, invalid) {
-		return "", fmt.Errorf("invalid name %q of a PID file: use a word, or a path in its place", name)
+		return "", fmt.Errorf("invalid name %q for a PID file: use a word, or a path instead", name)
 	}
 	dir, err := directory(create)
 	if err != nil {

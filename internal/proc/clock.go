@@ -60,8 +60,8 @@ func (c Clock) grain() time.Duration {
 // Judge relates a process that started at start to a file written at written.
 //
 // A clock stepped between the two makes the sum wrong, so each known relation
-// of the clocks, today's and that at boot, gets its say, and only if none allows
-// that the process existed it did not: a step errs towards Existed. Slewing
+// of the clocks, today's and that at boot, is tried, and only if none allows that
+// the process existed is it Younger: a step errs towards Existed. Slewing
 // (adjtime, NTP's small corrections) moves both clocks alike and does not
 // matter. Where the clock at boot is not known, what is not Existed is Unclear.
 func (c Clock) Judge(start time.Duration, written time.Time) Age {

@@ -6,7 +6,7 @@ import (
 )
 
 // The clocks in these tests are made up. A machine booted at boot, and has been
-// up for a hundred hours; nobody ever stepped its clock unless a case says so.
+// up for a hundred hours; its clock was never stepped unless a case says so.
 var (
 	clockBoot = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	clockUp   = 100 * time.Hour
@@ -22,7 +22,7 @@ func ticking(tick time.Duration) Clock {
 	return c
 }
 
-// stepped is the steady clock after somebody set it by d.
+// stepped is the steady clock after it was set by d.
 func stepped(d time.Duration) Clock {
 	c := steady()
 	c.Now = c.Now.Add(d)
@@ -117,7 +117,7 @@ func TestJudgeRaspberryPi(t *testing.T) {
 		{"started and wrote after the step", time.Hour, since(time.Hour + time.Second), Existed},
 		{"written before the step, its PID reused after it", time.Hour, then(start), Younger},
 		{"written after the step, its PID reused later", 2 * time.Hour, since(time.Hour), Younger},
-		{"left over from before the power cut, last year", start, now.Add(-clockYear), BeforeBoot},
+		{"written before the power cut, last year", start, now.Add(-clockYear), BeforeBoot},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			if got := c.Judge(x.start, x.written); got != x.want {

@@ -23,8 +23,8 @@ type Handle struct {
 	f   *os.File
 }
 
-// Open returns a handle on process pid, ErrGone if there is none (a zombie is
-// one, a thread that leads no process is none).
+// Open returns a handle on process pid, ErrGone if there is none (a zombie is a
+// process, a thread other than the first is not).
 func Open(pid int) (*Handle, error) {
 	if pid <= 0 {
 		return nil, ErrGone
@@ -74,7 +74,7 @@ func (h *Handle) Signal(sig syscall.Signal) error {
 }
 
 // Unreaped reports whether the process, or its zombie, is still there: until
-// then its PID is nobody else's.
+// then no other process has its PID.
 func (h *Handle) Unreaped() bool {
 	err := h.Signal(0)
 	return err == nil || err == unix.EPERM
@@ -95,7 +95,7 @@ func poll(fd int, events int16, d time.Duration) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: events}}
 	for end := time.Now().Add(d); ; {
 		n, err := unix.Poll(fds, max(0, int(time.Until(end).Milliseconds())))
-		if err != unix.EINTR { // which is no answer: Wait would miss the end
+		if err != unix.EINTR { // not an answer: Wait would miss the end
 			return err == nil && n > 0
 		}
 	}

@@ -108,7 +108,7 @@ func parseLock(line []byte) (l Lock, id lock.ID, ok bool) {
 	return l, id, err1 == nil && err2 == nil && err3 == nil
 }
 
-// A LockTable is /proc/locks at one moment, and, once that is asked for, which process
+// A LockTable is /proc/locks as it was read, and, once that is asked for, which process
 // has which file open.
 type LockTable struct {
 	Err     error // why it could not be read, or not all of it; nil if it was
@@ -165,7 +165,7 @@ func ReadLocks() *LockTable {
 // hundreds of locks came and went, one of 150 readings lacked one that was there.
 var readings = []int{4096, 3500, 2900, 2300, 1700}
 
-// readLocks reads the table once, and says in how many parts.
+// readLocks reads the table once, and returns in how many parts.
 func readLocks(size int) (text []byte, parts int, err error) {
 	const path = "/proc/locks"
 	fd, err := open(path, unix.O_RDONLY)
@@ -216,7 +216,7 @@ func (t *LockTable) On(id lock.ID, path string) []Lock {
 	return locks
 }
 
-// noDev is no device's number.
+// noDev is not the number of any device.
 const noDev = ^uint64(0)
 
 // mountedDev returns the device of the file system that is mounted where path
@@ -259,7 +259,7 @@ func (t *LockTable) Openers(id lock.ID) []Opener {
 	return all
 }
 
-// openFiles returns who has which regular file open.
+// openFiles returns which processes have which regular file open.
 func openFiles() map[lock.ID][]int {
 	openers := map[lock.ID][]int{}
 	names, err := os.ReadDir("/proc")
@@ -288,7 +288,7 @@ func openFiles() map[lock.ID][]int {
 // whose taker has no PID there: those taken in other namespaces, and flock(2)s
 // whose taker has ended while a process that inherited the descriptor keeps it
 // (locks_show and locks_translate_pid in its fs/locks.c). Open-file-description
-// locks are nobody's, and always shown.
+// locks belong to no process, and are always shown.
 var seesAllLocks = sync.OnceValue(func() bool {
 	ns, err := os.Readlink("/proc/self/ns/pid")
 	// The number is PROC_PID_INIT_INO in the kernel's proc_ns.h.
@@ -298,8 +298,8 @@ var seesAllLocks = sync.OnceValue(func() bool {
 // Secluded reports whether the file at path is on a file system that only this
 // PID namespace has, so that no process outside it can have locked it: a tmpfs that was
 // mounted when the namespace had its first process already. That is how containers
-// are made; who enters the mount namespace of one from outside is not reckoned
-// with. An overlay is no proof: a container in a container may have the outer one's,
+// are made; a process that enters the mount namespace of one from outside is not
+// considered. An overlay proves nothing: a container in a container may have the outer one's,
 // and nothing tells when it was mounted.
 func Secluded(path string) bool {
 	var st unix.Statfs_t
@@ -328,7 +328,7 @@ func mountTime(path string) (t time.Time, ok bool) {
 		}
 	}
 	// shmem_fill_super in the kernel's mm/shmem.c numbers inodes from 1, so
-	// another number is a part of a file system, mounted for us by somebody.
+	// another number is a part of a file system that was bind-mounted.
 	const rootIno = 1
 	return time.Unix(root.Btime.Sec, int64(root.Btime.Nsec)), root.Ino == rootIno && root.Mask&unix.STATX_BTIME != 0
 }

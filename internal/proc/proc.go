@@ -1,5 +1,5 @@
-// Package proc tells who a process is: alive or not, what program, since when,
-// what it has locked; and keeps a handle on it that no PID reuse can fool.
+// Package proc tells what a process is: alive or not, what program, since when,
+// what it has locked; and keeps a handle on it that PID reuse cannot mislead.
 //
 // Linux has all of it, from proc(5) and pidfd_open(2). Elsewhere Lookup
 // returns errors.ErrUnsupported, and nothing is guessed from a bare PID.
@@ -37,14 +37,14 @@ func (i *Info) Kernel() bool {
 	return len(i.Args) == 0 && !i.Zombie() && (i.PPID == 2 || i.PID == 2 && i.PPID == 0)
 }
 
-// ErrGone: no process has that PID (a thread's ID is not a PID).
+// ErrGone is returned when no process has that PID (a thread's ID is not a PID).
 var ErrGone = errors.New("no such process")
 
 // A Lock is one kernel lock on a file, as far as it may be seen.
 type Lock struct {
 	Kind  string // FLOCK, POSIX or OFDLCK
 	Write bool
-	// PID is who took it, by that number alone, which may be another's by now;
+	// PID is that of the process that took it, which may be another's by now;
 	// 0 if it is not known here; -1 for OFDLCK.
 	PID int
 }
@@ -56,7 +56,7 @@ type Opener struct {
 }
 
 // Blocks reports whether one of the locks keeps every start out: an exclusive one,
-// or a shared one of flock(2). A start does not mind the read locks of fcntl(2).
+// or a shared one of flock(2). The read locks of fcntl(2) do not.
 func Blocks(locks []Lock) bool {
 	return slices.ContainsFunc(locks, func(l Lock) bool { return l.Write || l.Kind == "FLOCK" })
 }

@@ -33,7 +33,7 @@ func ReadLocks() *LockTable                    { return new(LockTable) }
 func (t *LockTable) On(lock.ID, string) []Lock { return nil }
 func (t *LockTable) Openers(lock.ID) []Opener  { return nil }
 
-// Way is for those who act on a process, which they cannot here.
+// Way is for acting on a process, which is not supported here.
 func Way(string) ([]Element, error) { return nil, errors.ErrUnsupported }
 
 func HasEnv(int, string) bool { return false }

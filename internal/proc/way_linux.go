@@ -15,8 +15,8 @@ import (
 // maxLinks is how many symbolic links a path may go through, path_resolution(7).
 const maxLinks = 40
 
-// Way returns every element of the way to the file at path, which is absolute, from
-// the root directory to the file. It goes from one to the next by descriptor and
+// Way returns every element of the absolute path, from the root directory to the
+// file. It goes from one to the next by descriptor and
 // resolves the links itself, so what it describes is what it went through. The error
 // is that of the system, such as fs.ErrNotExist; ELOOP after 40 links.
 func Way(path string) ([]Element, error) {
@@ -136,7 +136,7 @@ func openBelow(dir int, name string) (int, error) {
 	}
 }
 
-// InUserNamespace reports whether users may be unknown here, who are root or others
+// InUserNamespace reports whether UIDs may be unmapped here that are root's or others'
 // outside: in every user namespace, user_namespaces(7), but the machine's first, or
 // one that knows all that there are.
 var InUserNamespace = sync.OnceValue(func() bool {

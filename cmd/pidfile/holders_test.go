@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -55,6 +56,64 @@ func keptOut(t *testing.T) (path string, dead, holder int) {
 	kill(t, dead, unix.SIGKILL)
 	eventually(t, "the user's lock", func() bool { return blocked(path) == 0 })
 	return path, dead, c.Process.Pid
+}
+
+// TestStrayChild: wrapper and COMMAND are killed, a child of COMMAND's keeps the
+// lock. It is named, and harmed by nobody.
+func TestStrayChild(t *testing.T) {
+	dir := t.TempDir()
+	path, up := filepath.Join(dir, "a.pid"), filepath.Join(dir, "child")
+	w := prepare(t, path, "sh", "-c", `sleep 1000 & echo $! >"$0"; wait`, up)
+	w.Args[0] = "pidfile" // not its path, which may be so long that it is cut
+	w.begin(t)
+	pid, child := w.command(t), awaitPID(t, up)
+	line := func(pid int, role, command string) string {
+		return fmt.Sprintf(`(?m)^  PID %d, \S+, %s.*: %s`, pid, role, command)
+	}
+	r := call(t, "status", "--explain", path)
+	r.is(t, 0, line(w.Process.Pid, "has the lock too", "pidfile run"))
+	r.is(t, 0, line(pid, "holder", "sh -c sleep"))
+	r.is(t, 0, line(child, "has the lock too", "sleep 1000\n"))
+
+	if err := w.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	w.wait(t)
+	kill(t, pid, unix.SIGKILL)
+	r = call(t, "status", path)
+	r.is(t, 0, "running, PID "+strconv.Itoa(pid))
+	r.is(t, 0, "not provably by the process that it names")
+	r.is(t, 0, fmt.Sprintf(`the lock is held by PID %d \(sleep\)`, child))
+	r = call(t, "status", "--explain", path)
+	r.is(t, 0, "not provably by the process that it names")
+	r.is(t, 0, line(child, "has the lock", "sleep 1000\n"))
+	if n := strings.Count(r.stdout, fmt.Sprintf("PID %d", child)); n != 1 {
+		t.Errorf("the child is named %d times: %s", n, r.stdout)
+	}
+	if n := strings.Count(r.stdout, "  PID "+strconv.Itoa(pid)+", "); n != 0 {
+		t.Errorf("the dead one is a holder: %s", r.stdout)
+	}
+
+	for _, args := range [][]string{{"stop", path}, {"stop", "-t", "0", path}, {"signal", "TERM", path}} {
+		if r := call(t, args...); r.code != 4 || !strings.Contains(r.stderr, fmt.Sprintf("PID %d (sleep)", child)) {
+			t.Errorf("%v: exit code %d, want 4, and the child's name: %s", args, r.code, r.stderr)
+		}
+	}
+	call(t, "clean", path).is(t, 0, "left alone, running")
+	call(t, "wait", "-t", "20ms", path).is(t, 124, "still running")
+	if code, _ := try(t, path, "true"); code != 75 {
+		t.Errorf("a second start: exit code %d, want 75", code)
+	}
+	if !alive(child) {
+		t.Fatal("the child was harmed")
+	}
+	c := background(t, exec.Command(binary, "wait", path))
+	eventually(t, "a waiter", func() bool { return blocked(path) > 0 })
+	kill(t, child, unix.SIGKILL)
+	if code := c.wait(t); code != 0 {
+		t.Errorf("wait: exit code %d", code)
+	}
+	works(t, path)
 }
 
 func needTools(t *testing.T, names ...string) {

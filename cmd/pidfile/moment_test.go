@@ -139,6 +139,7 @@ func TestTermNegativeControl(t *testing.T) {
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
 	naive := `echo $$ >"$1"; sh -c "$2" "$3"; code=$?; rm "$1"; exit $code`
+
 	for i := range 500 {
 		r, _ := term(t, exec.Command("sh", "-c", naive, "sh", path, storyteller, log), path, log, rand.N(10*time.Millisecond))
 		if wrong := r.wrong(""); wrong != "" {

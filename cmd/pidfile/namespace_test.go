@@ -113,3 +113,39 @@ func runLine(t *testing.T, line []string) (string, int) {
 	out, err := exec.Command(line[0], line[1:]...).CombinedOutput()
 	return string(out), exitCode(t, err)
 }
+
+// TestInNamespace: where flock(1)'s locks from outside cannot be seen, as in a
+// container, nothing that others may have locked is stale, and what takes a lock
+// is sure nonetheless.
+func TestInNamespace(t *testing.T) {
+	testproc.Root(t)
+	needs(t, "unshare")
+	needs(t, "flock")
+	dir := testproc.MemoryDir(t) // older than the namespace
+	dead, locked := filepath.Join(dir, "dead.pid"), filepath.Join(dir, "locked.pid")
+	writeFile(t, dead, "4194304\n")
+	writeFile(t, locked, "4194304\n")
+	background(t, exec.Command("flock", locked, "sh", "-c", "echo up >"+dir+"/up; exec sleep 1000"))
+	awaitText(t, filepath.Join(dir, "up"))
+	inside := func(args ...string) result {
+		return finish(t, exec.Command("unshare", append([]string{"-p", "-f", "--mount-proc", binary}, args...)...))
+	}
+	for _, path := range []string{dead, locked} {
+		inside("status", path).is(t, 4, `: unknown, names PID 4194304: the file is not locked, as far as can be seen from here; .*cannot be seen`)
+	}
+	inside("list", dir).is(t, 0, `(?s)^STATE .*unknown  4194304 .*dead\.pid.*unknown  4194304 .*locked\.pid`)
+	inside("stop", dead).is(t, 0, `: not running\n$`)
+	inside("wait", dead).is(t, 0, `: not running\n$`)
+	inside("wait", "-t", "20ms", locked).is(t, 124, `: still running\n$`)
+	if r := inside("stop", locked); r.code != 4 || !strings.Contains(r.stderr, "not proven") {
+		t.Errorf("stop: exit code %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	inside("clean", "-n", dir).is(t, 0, `^$`)
+	inside("clean", "-n", dead).is(t, 0, `left alone, unknown`)
+	inside("clean", locked).is(t, 0, `left alone, unknown`)
+	inside("clean", dir).is(t, 0, `^`+dead+`: removed: .*but it could be locked\n$`)
+	noFile(t, dead)
+	if _, err := os.Lstat(locked); err != nil {
+		t.Error(err)
+	}
+}

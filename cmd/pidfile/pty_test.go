@@ -120,28 +120,6 @@ func (p *pseudoTerminal) waitScreen(t *testing.T, text string) {
 	}
 }
 
-// sees waits until COMMAND got exactly these signals. The last is one that was
-// sent after the others were passed on, so that none is still to come.
-func sees(t *testing.T, log string, want ...string) {
-	t.Helper()
-	if !until(func() bool { return len(logged(log)) >= len(want) }) || !slices.Equal(logged(log), want) {
-		t.Fatalf("COMMAND got %v, want %v", logged(log), want)
-	}
-}
-
-func awaitReady(t *testing.T, log string) {
-	t.Helper()
-	eventually(t, "COMMAND", func() bool { text, _ := os.ReadFile(log); return len(text) > 0 })
-}
-
-// stopped waits until processes are stopped, or all go on.
-func stopped(t *testing.T, want bool, pids ...int) {
-	t.Helper()
-	for _, pid := range pids {
-		eventually(t, fmt.Sprintf("PID %d stopped: %v", pid, want), func() bool { return (procState(pid) == 'T') == want })
-	}
-}
-
 // TestKeys: the terminal's keys send a signal to the whole foreground group, and
 // so to COMMAND too: it is not passed on as well. What kill(1) sends is.
 func TestKeys(t *testing.T) {
@@ -186,19 +164,6 @@ func TestKeys(t *testing.T) {
 		t.Errorf("exit code %d, want 137: %s", code, p.shows())
 	}
 	noFile(t, path)
-}
-
-// pending reports whether a process has signals that it did not take yet.
-func pending(pid int) bool {
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	for line := range strings.Lines(string(status)) {
-		if strings.HasPrefix(line, "SigPnd:") || strings.HasPrefix(line, "ShdPnd:") {
-			if strings.Trim(line[7:], "0 \t\n") != "" {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // TestCtrlC: what a user sees who breaks off a run.
@@ -327,25 +292,6 @@ func TestJobControl(t *testing.T) {
 	noFile(t, path)
 	p.types(t, "exit 0\nexit 0\n")
 	shell.wait(t)
-}
-
-func parentOf(t *testing.T, pid int) int {
-	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+2:]))
-	ppid, _ := strconv.Atoi(f[1])
-	return ppid
-}
-
-func groupOf(pid int) int {
-	group, err := unix.Getpgid(pid)
-	if err != nil {
-		return -1
-	}
-	return group
 }
 
 // foreground is the terminal's foreground process group.

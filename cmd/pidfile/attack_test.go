@@ -19,10 +19,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
-// TestContenders starts 100 at once, behind one gate.
+// TestContenders starts many at once, behind one gate.
 func TestContenders(t *testing.T) {
 	for _, stale := range []bool{false, true} {
 		t.Run(map[bool]string{false: "absent", true: "stale"}[stale], func(t *testing.T) {
@@ -34,7 +35,7 @@ func TestContenders(t *testing.T) {
 			if err := unix.Mkfifo(gate, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			const n = 100
+			n := testproc.Rounds(100, 40, 20)
 			all := make([]*wrapper, n)
 			for i := range all {
 				// Opening a FIFO to read it waits until somebody opens it to write.
@@ -98,6 +99,7 @@ func TestContenders(t *testing.T) {
 }
 
 func TestCommandKilled(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "1000")
 	kill(t, w.command(t), unix.SIGKILL)
@@ -109,6 +111,7 @@ func TestCommandKilled(t *testing.T) {
 }
 
 func TestWrapperKilled(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	for range 10 {
 		w := start(t, path, "sleep", "1000")
@@ -131,6 +134,7 @@ func TestWrapperKilled(t *testing.T) {
 }
 
 func TestBothKilled(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	for i := range 20 {
 		w := start(t, path, "sleep", "1000")
@@ -159,10 +163,10 @@ func TestBothKilled(t *testing.T) {
 // TestKilledAnywhere kills the wrapper with its whole process group at a random
 // moment: the next start works, always.
 func TestKilledAnywhere(t *testing.T) {
+	killOrphans() // of earlier tests
 	path := filepath.Join(t.TempDir(), "a.pid")
-	left := 0
-	n := 0
-	for began := time.Now(); n < 100 && time.Since(began) < 4*time.Second; n++ {
+	left, n := 0, testproc.Rounds(1000, 60, 20)
+	for range n {
 		w := prepare(t, path, "sleep", "0.003")
 		w.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		w.begin(t)
@@ -188,6 +192,7 @@ func TestKilledAnywhere(t *testing.T) {
 }
 
 func TestBackgroundChild(t *testing.T) {
+	parallel(t)
 	for _, flag := range []string{"", "--close", "--mode=0600"} {
 		path := filepath.Join(t.TempDir(), "a.pid")
 		log := filepath.Join(t.TempDir(), "log")
@@ -216,6 +221,7 @@ func TestBackgroundChild(t *testing.T) {
 // child has inherited, so that its lock must be given up and not only closed.
 func TestBackgroundChildAndWaiter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.pid")
+	killOrphans() // of earlier tests
 	first := start(t, path, "sh", "-c", "sleep 1000 & read x; exit 3")
 	first.command(t)
 	waiter := prepare(t, path, "true")
@@ -238,6 +244,7 @@ func TestBackgroundChildAndWaiter(t *testing.T) {
 // TestClosedDescriptors has a COMMAND that closes all that it inherited, as
 // daemons do.
 func TestClosedDescriptors(t *testing.T) {
+	parallel(t)
 	needs(t, "bash")
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "bash", "-c", `for fd in /proc/self/fd/*; do fd=${fd##*/}; test $fd -gt 2 && eval "exec $fd>&-"; done; exec sleep 1000`)
@@ -270,6 +277,7 @@ func TestClosedDescriptors(t *testing.T) {
 }
 
 func TestDeleted(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "1000")
 	pid := w.command(t)
@@ -298,6 +306,7 @@ func TestDeleted(t *testing.T) {
 }
 
 func TestReplaced(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path, other := filepath.Join(dir, "a.pid"), filepath.Join(dir, "other")
 	ours := fmt.Sprintln(os.Getpid()) // alive: it may have written it
@@ -338,6 +347,7 @@ func TestReplaced(t *testing.T) {
 }
 
 func TestTerm(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "1000")
 	pid := w.command(t)
@@ -359,6 +369,7 @@ func TestTerm(t *testing.T) {
 
 // TestTermWhileWaiting: a waiter that is told to go goes, and nothing happens.
 func TestTermWhileWaiting(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "1000")
 	w.command(t)
@@ -375,6 +386,7 @@ func TestTermWhileWaiting(t *testing.T) {
 
 // TestSignals: each signal reaches COMMAND exactly once.
 func TestSignals(t *testing.T) {
+	parallel(t)
 	needs(t, "kill")
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
@@ -411,15 +423,9 @@ func TestSignals(t *testing.T) {
 	noFile(t, path)
 }
 
-// TestShortRuns: thousands of runs, and a reader who never sees half a file. On
-// a machine that has other work they are fewer, so as to end in time.
+// TestShortRuns: many runs, and a reader that never sees half a file.
 func TestShortRuns(t *testing.T) {
-	n, limit := 2000, 12*time.Second
-	if os.Getenv("PIDFILE_LONG") != "" {
-		n, limit = 10000, time.Hour
-	} else if testing.Short() {
-		n = 200
-	}
+	n := testproc.Rounds(10000, 250, 50)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	var (
 		stop        atomic.Bool
@@ -446,8 +452,7 @@ func TestShortRuns(t *testing.T) {
 	})
 	// sh itself reads the file in half of the runs, and is exec'd in the other.
 	scripts := []string{`read pid <"$PIDFILE_HELD"; echo $$ $pid`, `printf "$$ "; exec cat "$PIDFILE_HELD"`}
-	i := 0
-	for began := time.Now(); i < n && time.Since(began) < limit; i++ {
+	for i := range n {
 		out, err := exec.Command(binary, "run", path, "sh", "-c", scripts[i%2]).Output()
 		f := strings.Fields(string(out))
 		if err != nil || len(f) != 2 || f[0] != f[1] {
@@ -461,11 +466,15 @@ func TestShortRuns(t *testing.T) {
 		t.Errorf("a reader saw %s", bad)
 	}
 	noFile(t, path)
-	t.Logf("%d runs, %d looks, %d of them saw a file", i, looks, hits)
+	t.Logf("%d runs, %d looks, %d of them saw a file", n, looks, hits)
+	if hits == 0 {
+		t.Error("no look saw a file: nothing is shown")
+	}
 }
 
 // TestZombie: who has ended but is not reaped does not run.
 func TestZombie(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	c := exec.Command("true")
 	if err := c.Start(); err != nil {
@@ -501,6 +510,7 @@ func TestZombie(t *testing.T) {
 
 // TestStdin pipes data through.
 func TestStdin(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<17)
 	for _, flags := range [][]string{{}, {"--exec"}, {"--close"}} {
@@ -557,6 +567,7 @@ func TestIdle(t *testing.T) {
 
 // TestHandOver: 20 waiters, each of whom runs once and alone.
 func TestHandOver(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
 	first := start(t, path, "sh", "-c", "read x")

@@ -62,6 +62,7 @@ func withoutTmpfile(argv []string) {
 
 // TestDoctorJSON holds the names that programs rely on.
 func TestDoctorJSON(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	check := func(code int) (all []map[string]any) {
 		t.Helper()
@@ -105,6 +106,7 @@ func TestDoctorJSON(t *testing.T) {
 // TestDoctorWithoutTmpfile: where a file cannot be born locked all is fine, but
 // that is told.
 func TestDoctorWithoutTmpfile(t *testing.T) {
+	parallel(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -142,6 +144,7 @@ func withoutBirth(t *testing.T, dir string, r result) {
 // TestDoctorFAT tries a file system without links and O_TMPFILE: FAT's, by the
 // kernel or by FUSE.
 func TestDoctorFAT(t *testing.T) {
+	parallel(t)
 	testproc.Root(t)
 	needs(t, "unshare")
 	var why []string

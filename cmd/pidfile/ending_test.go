@@ -15,15 +15,9 @@ import (
 	"sync"
 	"testing"
 	"time"
-)
 
-// rounds is how often a race is run: briefly, unless PIDFILE_LONG=1.
-func rounds(long, brief int) int {
-	if os.Getenv("PIDFILE_LONG") != "" {
-		return long
-	}
-	return brief
-}
+	"github.com/go-pidfile/pidfile/internal/testproc"
+)
 
 // race runs rounds of a race with a COMMAND that has just started, and checks the
 // exit codes of what it returns. At the end the file is gone and a start works.
@@ -83,21 +77,21 @@ func begun(t *testing.T, args ...string) *exec.Cmd {
 
 // Two stops at once, one of which finds what the other has just ended.
 func TestTwoStops(t *testing.T) {
-	race(t, rounds(1000, 60), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 40, 10), func(path string, command *os.Process) []*exec.Cmd {
 		return []*exec.Cmd{begun(t, "stop", path), begun(t, "stop", path)}
 	}, 0)
 }
 
 // A stop within 3 ms of COMMAND's own end.
 func TestStopAtTheEnd(t *testing.T) {
-	race(t, rounds(1000, 60), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 40, 10), func(path string, command *os.Process) []*exec.Cmd {
 		return atTheEnd(command, func() *exec.Cmd { return begun(t, "stop", path) })
 	}, 0)
 }
 
 // A signal within 3 ms of it: it is sent, or there is nobody to send it to.
 func TestSignalAtTheEnd(t *testing.T) {
-	race(t, rounds(1000, 60), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 40, 10), func(path string, command *os.Process) []*exec.Cmd {
 		return atTheEnd(command, func() *exec.Cmd { return begun(t, "signal", "CONT", path) })
 	}, 0, 3)
 }
@@ -113,7 +107,7 @@ func atTheEnd(command *os.Process, begin func() *exec.Cmd) []*exec.Cmd {
 // Status never says of a file that is just being released that another host has it.
 func TestStatusAtTheEnd(t *testing.T) {
 	far := regexp.MustCompile("another PID namespace")
-	race(t, rounds(1000, 60), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 40, 10), func(path string, command *os.Process) []*exec.Cmd {
 		var wrong bytes.Buffer
 		var c *exec.Cmd
 		atTheEnd(command, func() *exec.Cmd {
@@ -154,7 +148,7 @@ func TestRivalReplace(t *testing.T) {
 	}
 	call(t, "stop", path).is(t, 0, "stopped")
 	floor, fastest := time.Since(began), patience
-	for range rounds(20, 4) {
+	for range testproc.Rounds(20, 3, 1) {
 		path := filepath.Join(t.TempDir(), "a.pid")
 		ended := make(chan string, rivals)
 		began := time.Now()
@@ -193,7 +187,7 @@ func TestRivalReplace(t *testing.T) {
 // Rival restarts: none fails to because of another.
 func TestRivalRestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.pid")
-	for range rounds(250, 5) {
+	for range testproc.Rounds(250, 5, 2) {
 		var all sync.WaitGroup
 		for range 4 {
 			c := begun(t, "restart", path, "--", "sleep", "1000")

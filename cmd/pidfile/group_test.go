@@ -17,6 +17,7 @@ import (
 // TestGroupJobControl: with --group COMMAND's group has the terminal, so that it
 // can read it and gets the keys; for the shell it is a job as any other.
 func TestGroupJobControl(t *testing.T) {
+	parallel(t)
 	bash := testproc.Tool(t, "bash")
 	p := newPseudoTerminal(t)
 	dir := t.TempDir()
@@ -76,10 +77,10 @@ func TestGroupJobControl(t *testing.T) {
 // TestGroupWithoutJobControl: under a shell without it, or none, there is nobody
 // to continue a stopped job, and after the run the terminal is whose it was.
 func TestGroupWithoutJobControl(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path, bad := filepath.Join(dir, "a.pid"), filepath.Join(dir, "bad")
-	writeFile(t, bad, "#!/no/such/interpreter\n")
-	if err := os.Chmod(bad, 0o755); err != nil {
+	if err := writeProgram(bad, []byte("#!/no/such/interpreter\n")); err != nil {
 		t.Fatal(err)
 	}
 	t.Run("no shell", func(t *testing.T) {
@@ -108,6 +109,7 @@ func TestGroupWithoutJobControl(t *testing.T) {
 
 // TestLaunchShows: start and restart on a terminal.
 func TestLaunchShows(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.pid")
 	t.Run("start", func(t *testing.T) {

@@ -64,13 +64,14 @@ func victim(t *testing.T) *exec.Cmd {
 // TestCommandCannotWrite: what COMMAND inherits keeps the file locked, and no
 // more: not to write another's PID into root's file.
 func TestCommandCannotWrite(t *testing.T) {
+	parallel(t)
 	needRootHere(t)
 	v := victim(t)
 	env, self := helperCommand(t, "write")
 	copied := filepath.Join(openDirectory(t), "command") // where another user may execute it
 	program, err := os.ReadFile(self)
 	if err == nil {
-		err = os.WriteFile(copied, program, 0o755)
+		err = writeProgram(copied, program)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -149,6 +150,7 @@ func needRootHere(t *testing.T) {
 // TestHeirIsSeen: whoever has merely inherited the lock, and cannot write, keeps
 // every start out, at once, and is found by stop.
 func TestHeirIsSeen(t *testing.T) {
+	parallel(t)
 	fastest := func(path string, pid int) time.Duration {
 		best := patience
 		for range 8 {
@@ -215,7 +217,7 @@ func TestSwappedDirectory(t *testing.T) {
 		}
 	}()
 	codes := map[int]int{}
-	for range rounds(400, 40) {
+	for range testproc.Rounds(400, 40, 20) {
 		for _, args := range [][]string{{"run", "-q", filepath.Join(d, "x.pid"), "true"}, {"clean", filepath.Join(d, "x.pid")}} {
 			_, code := output(t, args...)
 			codes[code]++
@@ -234,6 +236,7 @@ func TestSwappedDirectory(t *testing.T) {
 
 // TestNotPIDFile: who forgets to name the PID file loses nothing.
 func TestNotPIDFile(t *testing.T) {
+	parallel(t)
 	ls, err := os.ReadFile("/bin/ls")
 	if err != nil {
 		t.Fatal(err)
@@ -298,6 +301,7 @@ func truncateTo(path string, size int64) error {
 
 // TestKernelFile: what looks like a file and is the kernel's state is not written.
 func TestKernelFile(t *testing.T) {
+	parallel(t)
 	needRootHere(t)
 	script := `hostname before && "$0" run /proc/sys/kernel/hostname true; code=$?; hostname; exit $code`
 	cmd := exec.Command("unshare", "--uts", "sh", "-c", script, binary)
@@ -310,6 +314,7 @@ func TestKernelFile(t *testing.T) {
 
 // TestPostmaster: a file whose first line is a PID is a PID file, whatever follows.
 func TestPostmaster(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "postmaster.pid")
 	writeFile(t, path, fmt.Sprintf("%d\n", deadPID(t))+strings.Repeat("/var/lib/postgresql/15/main\n5432\n", 400))
 	works(t, path)
@@ -318,6 +323,7 @@ func TestPostmaster(t *testing.T) {
 // TestReadLock: a read lock, which everybody may take who may read a file, keeps
 // no start out.
 func TestReadLock(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	writeFile(t, path, fmt.Sprintf("%d\n", deadPID(t)))
 	f, err := os.Open(path)
@@ -361,7 +367,7 @@ func TestCleanFollowsNoLink(t *testing.T) {
 		}
 	}()
 	cleaned := 0
-	for range rounds(4000, 400) {
+	for range testproc.Rounds(4000, 100, 40) {
 		for _, dir := range []string{d, link} { // one of them is the directory
 			_ = os.WriteFile(filepath.Join(dir, "y.pid"), fmt.Appendln(nil, deadestPID), 0o644)
 		}

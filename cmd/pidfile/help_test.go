@@ -12,6 +12,7 @@ import (
 
 // TestHelp asks every command that "pidfile --help" names for its own help.
 func TestHelp(t *testing.T) {
+	parallel(t)
 	root, code := output(t, "--help")
 	if code != 0 {
 		t.Fatalf("pidfile --help: exit code %d", code)
@@ -59,6 +60,7 @@ func TestHelp(t *testing.T) {
 
 // TestHelpOfActs: each help names all exit codes that the command has.
 func TestHelpOfActs(t *testing.T) {
+	parallel(t)
 	for name, codes := range map[string][]int{
 		"status": {0, 1, 3, 4, 125}, "stop": {0, 1, 4, 125}, "signal": {0, 3, 4, 125}, "wait": {0, 4, 124, 125},
 		"list": {0, 125}, "clean": {0, 125}, "doctor": {0, 1, 125},

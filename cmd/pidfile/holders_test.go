@@ -8,12 +8,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -61,6 +64,7 @@ func keptOut(t *testing.T) (path string, dead, holder int) {
 // TestStrayChild: wrapper and COMMAND are killed, a child of COMMAND's keeps the
 // lock. It is named, and harmed by nobody.
 func TestStrayChild(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path, up := filepath.Join(dir, "a.pid"), filepath.Join(dir, "child")
 	w := prepare(t, path, "sh", "-c", `sleep 1000 & echo $! >"$0"; wait`, up)
@@ -128,39 +132,45 @@ func needTools(t *testing.T, names ...string) {
 // TestReaderKeepsOut: nothing says that a dead process runs, who has the lock is
 // named, and no way around it is taken that was not asked for.
 func TestReaderKeepsOut(t *testing.T) {
-	path, dead, holder := keptOut(t)
-	lock := fmt.Sprintf("the lock is held by PID %d (flock), user %d", holder, reader)
+	parallel(t)
 	for _, c := range []struct {
 		code int
 		args []string
 	}{
-		{4, []string{"start", path, "--", "sleep", "1000"}},
-		{4, []string{"start", "-q", "-E", "9", path, "--", "sleep", "1000"}},
-		{75, []string{"run", path, "true"}},
-		{4, []string{"stop", path}},
-		{4, []string{"signal", "TERM", path}},
-		{4, []string{"restart", path, "--", "sleep", "1000"}},
-		{75, []string{"run", "--replace", path, "true"}},
+		{4, []string{"start", "PATH", "--", "sleep", "1000"}},
+		{4, []string{"start", "-q", "-E", "9", "PATH", "--", "sleep", "1000"}},
+		{75, []string{"run", "PATH", "true"}},
+		{4, []string{"stop", "PATH"}},
+		{4, []string{"signal", "TERM", "PATH"}},
+		{4, []string{"restart", "PATH", "--", "sleep", "1000"}},
+		{75, []string{"run", "--replace", "PATH", "true"}},
 	} {
-		r := call(t, c.args...)
-		if r.code != c.code || !strings.Contains(r.stderr, lock) || r.stdout != "" {
-			t.Errorf("%v: exit code %d, want %d, and %q: %s%s", c.args, r.code, c.code, lock, r.stdout, r.stderr)
-		}
-		if strings.Contains(r.stderr, fmt.Sprintf("already running: PID %d", dead)) {
-			t.Errorf("%v: a dead process runs: %s", c.args, r.stderr)
-		}
-		if c.args[0] == "start" && !strings.Contains(r.stderr, "pidfile stop --holders") {
-			t.Errorf("%v: it does not say what helps: %s", c.args, r.stderr)
-		}
-	}
-	call(t, "status", path).is(t, 0, fmt.Sprintf(`the lock is held by PID %d \(flock\), user %d`, holder, reader))
-	if !alive(holder) {
-		t.Error("the holder was harmed")
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			parallel(t)
+			path, dead, holder := keptOut(t)
+			c.args[slices.Index(c.args, "PATH")] = path
+			lock := fmt.Sprintf("the lock is held by PID %d (flock), user %d", holder, reader)
+			r := call(t, c.args...)
+			if r.code != c.code || !strings.Contains(r.stderr, lock) || r.stdout != "" {
+				t.Errorf("exit code %d, want %d, and %q: %s%s", r.code, c.code, lock, r.stdout, r.stderr)
+			}
+			if strings.Contains(r.stderr, fmt.Sprintf("already running: PID %d", dead)) {
+				t.Errorf("a dead process runs: %s", r.stderr)
+			}
+			if c.args[0] == "start" && !strings.Contains(r.stderr, "pidfile stop --holders") {
+				t.Errorf("it does not say what helps: %s", r.stderr)
+			}
+			call(t, "status", path).is(t, 0, regexp.QuoteMeta(lock))
+			if !alive(holder) {
+				t.Error("the holder was harmed")
+			}
+		})
 	}
 }
 
 // TestHolders: root ends who has the lock.
 func TestHolders(t *testing.T) {
+	parallel(t)
 	for name, row := range map[string]struct {
 		args []string
 		out  string
@@ -171,6 +181,7 @@ func TestHolders(t *testing.T) {
 		"no kill": {[]string{"stop", "--holders", "--no-kill"}, "stopped"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			parallel(t)
 			path, _, holder := keptOut(t)
 			args := append(row.args, path)
 			switch row.args[0] {
@@ -197,6 +208,7 @@ func TestHolders(t *testing.T) {
 
 // TestHoldersOfOthers: an ordinary user ends nobody else's process, and is told.
 func TestHoldersOfOthers(t *testing.T) {
+	parallel(t)
 	path, _, holder := keptOut(t)
 	r := finish(t, ordinary(4321, exec.Command(publicBinary(t), "stop", "--holders", path)))
 	if r.code != 4 || !strings.Contains(r.stderr, "not permitted") || !strings.Contains(r.stderr, fmt.Sprintf("PID %d (flock), user %d", holder, reader)) {
@@ -219,7 +231,7 @@ func publicBinary(t *testing.T) string {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	text, err := os.ReadFile(binary)
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "pidfile"), text, 0o755)
+		err = writeProgram(filepath.Join(dir, "pidfile"), text)
 	}
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
@@ -233,6 +245,7 @@ func publicBinary(t *testing.T) string {
 // TestHoldersOfAnotherFile: the attacker makes the name lead to another service's
 // file. --holders goes no further than stop does.
 func TestHoldersOfAnotherFile(t *testing.T) {
+	parallel(t)
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: needs root")
 	}
@@ -265,6 +278,7 @@ func TestHoldersOfAnotherFile(t *testing.T) {
 
 // TestStartOfZombie: what has ended, and is not reaped, does not run.
 func TestStartOfZombie(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "1000")
 	pid := w.command(t)
@@ -282,7 +296,7 @@ func TestStartOfZombie(t *testing.T) {
 
 // TestStartAtTheEnd: a start while the old one ends either finds it alive, or starts.
 func TestStartAtTheEnd(t *testing.T) {
-	race(t, rounds(1000, 40), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 40, 10), func(path string, command *os.Process) []*exec.Cmd {
 		var out bytes.Buffer
 		c := exec.Command(binary, "start", "--ready", "10ms", path, "--", "sleep", "1000")
 		c.Stdout, c.Stderr = &out, new(bytes.Buffer)
@@ -298,6 +312,7 @@ func TestStartAtTheEnd(t *testing.T) {
 
 // TestFewDescriptors: where descriptors run out, every command ends.
 func TestFewDescriptors(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "1000")
 	pid := w.command(t)
@@ -326,6 +341,7 @@ func TestFewDescriptors(t *testing.T) {
 // TestHungFileSystem: a file system that never answers does not keep a command from
 // ending at its time, or at a TERM.
 func TestHungFileSystem(t *testing.T) {
+	parallel(t)
 	dir := hungFileSystem(t)
 	path := filepath.Join(dir, "a.pid")
 	for _, row := range []struct {
@@ -334,7 +350,7 @@ func TestHungFileSystem(t *testing.T) {
 	}{{124, []string{"wait", "-t", "100ms"}}, {124, []string{"wait", "--running", "-t", "100ms"}},
 		{4, []string{"stop", "-t", "100ms"}}, {4, []string{"signal", "HUP"}}} {
 		t.Run(row.args[0], func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			c := exec.Command(binary, append(row.args, path)...)
 			var out bytes.Buffer
 			c.Stdout, c.Stderr = &out, &out
@@ -349,7 +365,7 @@ func TestHungFileSystem(t *testing.T) {
 		})
 	}
 	t.Run("TERM", func(t *testing.T) {
-		t.Parallel()
+		parallel(t)
 		c := exec.Command(binary, "wait", path)
 		if err := c.Start(); err != nil {
 			t.Fatal(err)

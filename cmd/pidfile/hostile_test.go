@@ -29,6 +29,7 @@ func harmless(t *testing.T, what, text string) {
 
 // TestHostileCommandLine: what stands in a command line is its user's text.
 func TestHostileCommandLine(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.pid")
 	w := start(t, path, "sh", "-c", "read x; exit 0", "sh", hostile)
@@ -59,6 +60,7 @@ func TestHostileCommandLine(t *testing.T) {
 // TestHostileName: the same for the name that a process gives itself, which
 // stands in the evidence.
 func TestHostileName(t *testing.T) {
+	parallel(t)
 	needs(t, "flock")
 	dir := t.TempDir()
 	path, locked := filepath.Join(dir, "a.pid"), filepath.Join(dir, "locked.pid")
@@ -78,6 +80,7 @@ func TestHostileName(t *testing.T) {
 
 // TestHostileFileName: and for names of files that others made.
 func TestHostileFileName(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "\x1b[2J\nx.pid"), "none\n")
 	harmless(t, "list", call(t, "list", dir).stdout)

@@ -16,6 +16,7 @@ import (
 // TestListJSON holds the names that programs rely on, and that they are those of
 // status.
 func TestListJSON(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	held, stale := filepath.Join(dir, "held.pid"), filepath.Join(dir, "stale.pid")
 	w := start(t, held, "sleep", "1000")
@@ -35,6 +36,7 @@ func TestListJSON(t *testing.T) {
 
 // TestListTerminal: a terminal gets colours, and lines no longer than it is wide.
 func TestListTerminal(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	held := filepath.Join(dir, "held.pid")
 	long := strings.Repeat("long äöü 漢字 ", 40)

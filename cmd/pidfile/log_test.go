@@ -81,6 +81,7 @@ func (d *logDir) refused(t *testing.T, log, why string, flags ...string) {
 // TestLogAsUser: root opens nothing with its own rights that COMMAND's user could
 // have put there.
 func TestLogAsUser(t *testing.T) {
+	parallel(t)
 	d := newLogDir(t)
 	secret, log := filepath.Join(d.roots, "secret"), filepath.Join(d.users, "log")
 	must(t, os.WriteFile(secret, []byte("secret\n"), 0o600))
@@ -132,6 +133,7 @@ func TestLogAsUser(t *testing.T) {
 // TestLogOfRoot: in a directory of root's the log is root's, if nobody else can
 // change the way to it.
 func TestLogOfRoot(t *testing.T) {
+	parallel(t)
 	d := newLogDir(t)
 	at := func(name string) string { return filepath.Join(d.roots, name) }
 	d.works(t, at("log"), 0)
@@ -162,6 +164,7 @@ func TestLogOfRoot(t *testing.T) {
 
 // TestLogOnlyOfStart: it is opened when COMMAND is about to be started, and only then.
 func TestLogOnlyOfStart(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
 	call(t, "start", path, "sleep", "1000").exits(t, "start", 0)

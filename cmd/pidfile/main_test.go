@@ -3,10 +3,12 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/go-pidfile/pidfile/internal/testproc"
@@ -53,5 +55,28 @@ func testMain(m *testing.M) int {
 		panic(err)
 	}
 	defer killOrphans()
+	// Most tests wait, for others and for what the command gives others in time.
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", "12"); err != nil {
+			panic(err)
+		}
+	}
 	return testproc.Main(m)
+}
+
+// sideBySide is how many tests run that have called parallel.
+var sideBySide atomic.Int32
+
+// parallel has a test run beside others, after those that do not call it. Those
+// are the races, which count on the machine's speed, and those that look at all
+// children of this process: of the orphans that come to it nobody knows which
+// test's they were. So killOrphans leaves them alone while tests run side by side.
+func parallel(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	sideBySide.Add(1)
+	t.Cleanup(func() { sideBySide.Add(-1) })
 }

@@ -16,6 +16,7 @@ import (
 // tables these are the last column's words in backquotes that begin with one of
 // our commands, or with a dash.
 func TestMigratingFlags(t *testing.T) {
+	parallel(t)
 	help := make(map[string]string)
 	for _, c := range []string{"run", "start", "restart", "reload", "stop", "signal", "wait", "status", "list"} {
 		help[c] = call(t, c, "--help").stdout
@@ -62,6 +63,7 @@ func TestMigratingFlags(t *testing.T) {
 // TestMigratingOptions: the tables name each option of the tools' own --help, if
 // the tool has the version that the section names.
 func TestMigratingOptions(t *testing.T) {
+	parallel(t)
 	doc := readMigrating(t)
 	for _, c := range []struct{ section, tool, version string }{
 		{"flock(1)", "flock", "util-linux 2.38"},

@@ -70,6 +70,7 @@ func readMigrating(t *testing.T) string {
 
 // TestMigrating runs the lines of docs/MIGRATING.md, before and after.
 func TestMigrating(t *testing.T) {
+	parallel(t)
 	tests := map[string]func(*testing.T, *machine, *recipe){
 		"cron":                       migrateCron,
 		"init script":                migrateInitScript,
@@ -96,6 +97,7 @@ func TestMigrating(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
+			parallel(t)
 			m := newMachine(t)
 			test(t, m, &recipe{m.local(r.before), m.local(r.after)})
 		})
@@ -135,10 +137,10 @@ func newMachine(t *testing.T) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.write(t, "opt/web", string(shell), 0o755)
+	m.program(t, "opt/web", string(shell))
 	m.write(t, "etc/web.conf", fmt.Sprintf(daemon, m.log, fifo), 0o644)
 	for _, job := range []string{"backup", "deploy"} {
-		m.write(t, "opt/"+job, "#!/bin/sh\necho done >>"+m.path(job+".log")+"\n", 0o755)
+		m.program(t, "opt/"+job, "#!/bin/sh\necho done >>"+m.path(job+".log")+"\n")
 	}
 	if err := os.Symlink(binary, m.path("usr/local/bin/pidfile")); err != nil {
 		t.Fatal(err)
@@ -179,6 +181,14 @@ func (m *machine) write(t *testing.T, name, text string, mode os.FileMode) strin
 		t.Fatal(err)
 	}
 	return path
+}
+
+func (m *machine) program(t *testing.T, name, text string) string {
+	t.Helper()
+	if err := writeProgram(m.path(name), []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	return m.path(name)
 }
 
 // did tells how often a job was run.
@@ -249,10 +259,10 @@ func migrateCron(t *testing.T, m *machine, r *recipe) {
 }
 
 func migrateInitScript(t *testing.T, m *machine, r *recipe) {
-	after := m.write(t, "etc/after", r.after, 0o755)
+	after := m.program(t, "etc/after", r.after)
 	before := ""
 	if testproc.Has(t, "start-stop-daemon") && m.fits(t) {
-		before = m.write(t, "etc/before", r.before, 0o755)
+		before = m.program(t, "etc/before", r.before)
 	}
 	// Each pair starts with one and stops with the other.
 	for _, pair := range [][2]string{{before, before}, {after, after}, {before, after}, {after, before}} {
@@ -437,16 +447,26 @@ func migratePython(t *testing.T, m *machine, r *recipe) {
 	if err := os.Symlink(strings.TrimSpace(python.stdout), m.path("usr/local/bin/python3")); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("PATH", m.path("usr/local/bin")+":"+os.Getenv("PATH"))
-	if finish(t, exec.Command("python3", "-c", "import pidfile; pidfile.PIDFile; pidfile.AlreadyRunningError")).code != 0 {
+	env := append(os.Environ(), "PATH="+m.path("usr/local/bin")+":"+os.Getenv("PATH"))
+	command := func(name string, args ...string) *exec.Cmd {
+		c := exec.Command(name, args...)
+		c.Env = env
+		return c
+	}
+	python3 := func(args ...string) *exec.Cmd {
+		c := command(m.path("usr/local/bin/python3"), args...)
+		c.Args[0] = "python3" // as if found in PATH
+		return c
+	}
+	if finish(t, python3("-c", "import pidfile; pidfile.PIDFile; pidfile.AlreadyRunningError")).code != 0 {
 		t.Log("python-pidfile is not installed: a stand-in of the same behaviour takes its place")
 		m.write(t, "opt/pidfile.py", standIn, 0o644)
 	}
 	pid, log := m.path("run/job.pid"), m.path("job.log")
 	m.write(t, "opt/job.py", "import signal\nopen('"+log+"', 'a').write('ready\\n')\nsignal.pause()\n", 0o644)
 	before := m.write(t, "opt/before.py", r.before, 0o644)
-	oldWay := func() *exec.Cmd { return exec.Command("python3", before) }
-	newWay := func() *exec.Cmd { return exec.Command("sh", "-c", "exec "+r.after) }
+	oldWay := func() *exec.Cmd { return python3(before) }
+	newWay := func() *exec.Cmd { return command("sh", "-c", "exec "+r.after) }
 	begin := func(c *exec.Cmd) *wrapper {
 		t.Helper()
 		_ = os.Remove(log)
@@ -473,7 +493,7 @@ func migratePython(t *testing.T, m *machine, r *recipe) {
 	w = begin(newWay())
 	refused("before, beside after", oldWay(), 1)
 	end(w)
-	refused("both in one", exec.Command(binary, "run", pid, "python3", before), 1)
+	refused("both in one", command(binary, "run", pid, "python3", before), 1)
 	// A lock of another program's does not keep it out.
 	other := start(t, pid, "sleep", "1000")
 	other.command(t)
@@ -538,7 +558,7 @@ func migrateWatchdog(t *testing.T, m *machine, r *recipe) {
 		if c.what == "after" {
 			eventually(t, "end of the file", func() bool { _, err := os.Stat(m.pid); return err != nil })
 		} else {
-			killOrphans() // reaped: it is a child of ours, as it would be init's
+			_, _ = unix.Wait4(pid, nil, 0, nil) // reaped: it is a child of ours, as it would be init's
 		}
 		_ = os.Remove(m.log)
 		if again := sh(t, line); again.code != 0 {
@@ -599,7 +619,7 @@ func migrateScript(t *testing.T, m *machine, r *recipe) {
 			continue
 		}
 		log := m.path(c.name + ".log")
-		path := m.write(t, "opt/"+c.name, "#!/bin/sh\n"+c.lines+"[ $# = 0 ] && exit\necho ready >>"+log+"\nexec sleep \"$1\"\n", 0o755)
+		path := m.program(t, "opt/"+c.name, "#!/bin/sh\n"+c.lines+"[ $# = 0 ] && exit\necho ready >>"+log+"\nexec sleep \"$1\"\n")
 		sh(t, path).is(t, 0, "^$")
 		w := background(t, exec.Command(path, "1000"))
 		awaitReady(t, log)

@@ -15,20 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
-
-// many is a number of rounds, and how long they may take where the machine has
-// other work: with PIDFILE_LONG all are done.
-func many(n int, limit time.Duration) (int, time.Duration) {
-	switch {
-	case os.Getenv("PIDFILE_LONG") != "":
-		return n, time.Hour
-	case testing.Short():
-		return n / 10, limit
-	}
-	return n, limit
-}
 
 // storyteller is a short COMMAND that tells what happened to it: once it has told
 // "in" it ends with 7 by itself, with 9 by a TERM, and in no other way.
@@ -91,6 +80,7 @@ func term(t *testing.T, c *exec.Cmd, path, log string, delay time.Duration) (r t
 // the end of a short COMMAND. Whatever moment that is, COMMAND does not survive,
 // the file does not stay, and the exit code is no lie.
 func TestTermAnywhere(t *testing.T) {
+	killOrphans() // of earlier tests
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
 	stale := fmt.Sprintln(deadPID(t))
@@ -107,9 +97,8 @@ func TestTermAnywhere(t *testing.T) {
 		span += took / 10
 	}
 	codes := map[string]int{}
-	n, limit := many(2000, 8*time.Second)
-	i := 0
-	for began := time.Now(); i < n && time.Since(began) < limit; i++ {
+	n := testproc.Rounds(2000, 250, 60)
+	for i := range n {
 		before := ""
 		if i%2 == 1 {
 			before = stale
@@ -125,9 +114,9 @@ func TestTermAnywhere(t *testing.T) {
 		}
 		codes[name]++
 	}
-	t.Logf("%d runs in a span of %v: %v", i, span.Round(time.Microsecond), codes)
+	t.Logf("%d runs in a span of %v: %v", n, span.Round(time.Microsecond), codes)
 	for _, must := range []string{"early", "7", "9"} {
-		if i > 200 && codes[must] == 0 {
+		if n > 200 && codes[must] == 0 {
 			t.Errorf("none was %s: the moments are not spread: %v", must, codes)
 		}
 	}
@@ -136,6 +125,7 @@ func TestTermAnywhere(t *testing.T) {
 // TestTermNegativeControl has the same harness judge what a shell does in the
 // place of pidfile.
 func TestTermNegativeControl(t *testing.T) {
+	killOrphans() // of earlier tests
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
 	naive := `echo $$ >"$1"; sh -c "$2" "$3"; code=$?; rm "$1"; exit $code`
@@ -161,9 +151,8 @@ func TestStartsLeaveNothing(t *testing.T) {
 		}
 		return names
 	}
-	n, limit := many(50, 4*time.Second)
-	i := 0
-	for began := time.Now(); i < n && time.Since(began) < limit; i++ {
+	killOrphans() // of earlier tests
+	for i := range testproc.Rounds(50, 5, 1) {
 		for _, line := range []struct {
 			args string
 			code int
@@ -189,5 +178,4 @@ func TestStartsLeaveNothing(t *testing.T) {
 		}
 		killOrphans() // reaps
 	}
-	t.Logf("%d rounds", i)
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -99,7 +100,7 @@ func flood(t *testing.T, helper, socket string, env ...string) *exec.Cmd {
 // fills it all the time, does not keep READY=1 from being heard.
 func TestNotifyFlood(t *testing.T) {
 	_, helper := public(t)
-	for i := range 40 {
+	for i := range testproc.Rounds(40, 12, 4) {
 		dir := t.TempDir()
 		path, gate := filepath.Join(dir, "a.pid"), filepath.Join(dir, "gate")
 		if err := unix.Mkfifo(gate, 0o600); err != nil {
@@ -128,7 +129,7 @@ func TestNotifyFlood(t *testing.T) {
 // was known counts, though it has become another user.
 func TestNotifyBurst(t *testing.T) {
 	_, helper := public(t)
-	for i := range 40 {
+	for i := range testproc.Rounds(40, 12, 4) {
 		s, err := listenReady(nil)
 		if err != nil {
 			t.Fatal(err)

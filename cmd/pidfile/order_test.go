@@ -11,8 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -118,6 +118,7 @@ func (f *family) asserts(t *testing.T, after string) (state string) {
 
 // TestKillOrders kills wrapper, COMMAND and its child, in every order.
 func TestKillOrders(t *testing.T) {
+	parallel(t)
 	kinds := []struct {
 		name   string
 		flags  []string
@@ -129,18 +130,20 @@ func TestKillOrders(t *testing.T) {
 	}
 	for _, order := range []string{"wrapper COMMAND child", "wrapper child COMMAND", "COMMAND wrapper child", "COMMAND child wrapper", "child wrapper COMMAND", "child COMMAND wrapper"} {
 		t.Run(order, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "a.pid")
-			n, limit := many(200, 1500*time.Millisecond)
-			seen := map[string]int{}
-			i := 0
-			for began := time.Now(); (i < n && time.Since(began) < limit || i < 2*len(kinds)) && !t.Failed(); i++ {
-				kind := kinds[i%len(kinds)]
-				f := raiseFamily(t, path, kind.flags, kind.closed)
-				f.killAll(t, strings.Fields(order), i/len(kinds)%2 == 1, seen)
-				works(t, path)
-				killOrphans()
+			for _, kind := range kinds {
+				for _, atOnce := range []bool{false, true} {
+					t.Run(fmt.Sprintf("%s, at once: %v", kind.name, atOnce), func(t *testing.T) {
+						parallel(t)
+						path, seen := filepath.Join(t.TempDir(), "a.pid"), map[string]int{}
+						for range testproc.Rounds(33, 2, 1) {
+							f := raiseFamily(t, path, kind.flags, kind.closed)
+							f.killAll(t, strings.Fields(order), atOnce, seen)
+							works(t, path)
+						}
+						t.Logf("%v", seen)
+					})
+				}
 			}
-			t.Logf("%d rounds: %v", i, seen)
 		})
 	}
 }
@@ -193,6 +196,7 @@ func eventuallyEnds(t *testing.T, f *family) {
 // TestReplaceAtOnce has several stop and replace one: at no time two run, one of
 // them is left, and those that were stopped say so.
 func TestReplaceAtOnce(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
 	old := start(t, path, "sleep", "1000")

@@ -27,6 +27,7 @@ func TestSpan(t *testing.T) {
 // TestProgressBackground: a waiter in the background leaves the terminal to the one
 // who types there, and draws again once it is in the foreground.
 func TestProgressBackground(t *testing.T) {
+	parallel(t)
 	bash := testproc.Tool(t, "bash")
 	holder := start(t, filepath.Join(t.TempDir(), "a.pid"), "sh", "-c", "read x; exit 0")
 	holder.command(t)
@@ -60,6 +61,7 @@ func TestProgressBackground(t *testing.T) {
 
 // TestProgressNever: neither a short wait nor a terminal that cannot erase shows one.
 func TestProgressNever(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	p := newPseudoTerminal(t)
 	w := p.run(t, exec.Command(binary, "run", "-w", path, "true"))

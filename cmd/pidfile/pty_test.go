@@ -123,6 +123,7 @@ func (p *pseudoTerminal) waitScreen(t *testing.T, text string) {
 // TestKeys: the terminal's keys send a signal to the whole foreground group, and
 // so to COMMAND too: it is not passed on as well. What kill(1) sends is.
 func TestKeys(t *testing.T) {
+	parallel(t)
 	p := newPseudoTerminal(t)
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
@@ -168,6 +169,7 @@ func TestKeys(t *testing.T) {
 
 // TestCtrlC: what a user sees who breaks off a run.
 func TestCtrlC(t *testing.T) {
+	parallel(t)
 	p := newPseudoTerminal(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := p.run(t, exec.Command(binary, "run", path, "sleep", "1000"))
@@ -187,6 +189,7 @@ func TestCtrlC(t *testing.T) {
 // If that is pidfile, COMMAND must hear of it; if it is a shell, the shell's end
 // sends it to both, and COMMAND gets it once.
 func TestHangUp(t *testing.T) {
+	parallel(t)
 	t.Run("leader", func(t *testing.T) {
 		p := newPseudoTerminal(t)
 		dir := t.TempDir()
@@ -236,6 +239,7 @@ func TestHangUp(t *testing.T) {
 // TestJobControl: under an interactive shell Ctrl-Z stops both, fg and bg let
 // both go on, and Ctrl-C reaches COMMAND once.
 func TestJobControl(t *testing.T) {
+	parallel(t)
 	bash := testproc.Tool(t, "bash")
 	p := newPseudoTerminal(t)
 	dir := t.TempDir()
@@ -305,6 +309,7 @@ func foreground(p *pseudoTerminal) int {
 
 // TestInteractiveShell: COMMAND may be a shell with job control of its own.
 func TestInteractiveShell(t *testing.T) {
+	parallel(t)
 	bash := testproc.Tool(t, "bash")
 	p := newPseudoTerminal(t)
 	dir := t.TempDir()
@@ -333,6 +338,7 @@ func TestInteractiveShell(t *testing.T) {
 
 // TestProgress: on a terminal a wait shows whom it waits for, and takes that away.
 func TestProgress(t *testing.T) {
+	parallel(t)
 	const erase = "\r\x1b[K"
 	hold := func(t *testing.T) (*wrapper, int) {
 		w := start(t, filepath.Join(t.TempDir(), "a.pid"), "sh", "-c", "read x; exit 0")

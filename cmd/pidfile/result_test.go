@@ -83,6 +83,15 @@ func writeFile(t *testing.T, path, text string) {
 	}
 }
 
+// writeProgram writes a file that is executed at once. No process is forked
+// meanwhile: until it has executed its own program, it would have the file open for
+// writing too (ETXTBSY).
+func writeProgram(path string, program []byte) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, program, 0o755)
+}
+
 func noFile(t *testing.T, path string) {
 	t.Helper()
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {

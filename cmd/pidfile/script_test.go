@@ -32,6 +32,7 @@ import (
 // and the conditions [root] and [knownbugs]: what does not work yet is skipped
 // unless PIDFILE_KNOWN_BUGS is set.
 func TestScripts(t *testing.T) {
+	parallel(t)
 	testscript.RunT(scriptT{t}, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {

@@ -69,7 +69,7 @@ func public(t *testing.T) (dir, helper string) {
 		t.Fatal(err)
 	}
 	helper = filepath.Join(dir, "helper")
-	if err := os.WriteFile(helper, self, 0o755); err != nil {
+	if err := writeProgram(helper, self); err != nil {
 		t.Fatal(err)
 	}
 	return dir, helper
@@ -98,6 +98,7 @@ const asOther = "--user 65533:65533 --env PIDFILE_TEST_HELPER --env LOG --env TE
 // TestTypeForRoot: what root runs as another user on a terminal cannot type for
 // root's shell, which would run it.
 func TestTypeForRoot(t *testing.T) {
+	parallel(t)
 	legacy, _ := os.ReadFile("/proc/sys/dev/tty/legacy_tiocsti")
 	if strings.TrimSpace(string(legacy)) == "0" {
 		t.Log("NOT TESTED: this kernel refuses TIOCSTI anyway (dev.tty.legacy_tiocsti=0); the session is")
@@ -154,6 +155,7 @@ func TestTypeForRoot(t *testing.T) {
 // they do what they do: Ctrl-C and Ctrl-\ reach it and its children once, Ctrl-Z
 // stops all, and fg has all go on.
 func TestKeysOfOtherUser(t *testing.T) {
+	parallel(t)
 	p, shell, dir := rootShell(t, "signals")
 	log := dir + "/log"
 	p.types(t, "pidfile run "+asOther+" --env COMMAND $P sh -c '$COMMAND & exec $COMMAND'\n")

@@ -15,6 +15,7 @@ import (
 
 // TestJSON holds the names that programs rely on.
 func TestJSON(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	held, stale := filepath.Join(dir, "held.pid"), filepath.Join(dir, "stale.pid")
 	w := start(t, held, "sleep", "100")

@@ -19,6 +19,7 @@ import (
 // TestStopTogether: several are asked at once. Each ends only after all were
 // asked; one after the other would need KILL.
 func TestStopTogether(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	const n = 4
 	asked := filepath.Join(dir, "asked")
@@ -50,6 +51,7 @@ func TestStopTogether(t *testing.T) {
 // TestStopSuccessor: two shell loops keep the program running under one file; as
 // soon as one has been stopped, the other's takes over. Stop tells who that is.
 func TestStopSuccessor(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path, enough := filepath.Join(dir, "a.pid"), filepath.Join(dir, "enough")
 	loop := `while [ ! -e "$2" ]; do pidfile run -q -w --exec "$1" sleep 1000; done`
@@ -109,6 +111,7 @@ func TestStopSuccessor(t *testing.T) {
 // TestStopThenRun: "stop && run", the usual way to restart, works: the wrapper's
 // end belongs to the program's.
 func TestStopThenRun(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	const kept = "; its lock is still held: see 'pidfile status --explain "
 	if !until(func() bool {
@@ -150,6 +153,7 @@ func TestStopThenRun(t *testing.T) {
 // TestStopWhileItEnds: what runs has just ended, and its wrapper has not given the
 // file back yet. Stop waits for that instead of saying that nothing is proven.
 func TestStopWhileItEnds(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	if !until(func() bool {
 		w := start(t, path, "sleep", "1000")
@@ -180,6 +184,7 @@ func TestStopWhileItEnds(t *testing.T) {
 
 // TestStopProgress: a terminal shows who is waited for, and what comes.
 func TestStopProgress(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sh", "-c", `trap "" TERM; echo up >"$0"; exec sleep 1000`, path+".up")
 	awaitText(t, path+".up")
@@ -205,6 +210,7 @@ func TestStopProgress(t *testing.T) {
 
 // TestSignalNames: all ways to write a signal, and that each comes as it is.
 func TestSignalNames(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
 	env, command := helperCommand(t, "signals")

@@ -86,6 +86,7 @@ func waitEnds(t *testing.T, ends string, code int, how string, args []string) bo
 
 // TestWaitSeveral: the last one counts.
 func TestWaitSeveral(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	var all []*wrapper
 	args := []string{"wait"}
@@ -112,6 +113,7 @@ func TestWaitSeveral(t *testing.T) {
 
 // TestWaitRunning: a start ends it, not the first file.
 func TestWaitRunning(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	t.Run("new", func(t *testing.T) {
 		path := filepath.Join(dir, "a.pid")

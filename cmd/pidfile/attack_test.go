@@ -30,7 +30,7 @@ func TestContenders(t *testing.T) {
 			dir := t.TempDir()
 			path, log, gate := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log"), filepath.Join(dir, "gate")
 			if stale {
-				writeFile(t, path, fmt.Sprintln(deadPID(t)))
+				writeFile(t, path, fmt.Sprintln(testproc.DeadPID(t)))
 			}
 			if err := unix.Mkfifo(gate, 0o600); err != nil {
 				t.Fatal(err)
@@ -45,7 +45,7 @@ func TestContenders(t *testing.T) {
 				all[i] = w
 			}
 			for _, w := range all {
-				eventually(t, "a contender at the gate", func() bool {
+				testproc.Eventually(t, "a contender at the gate", func() bool {
 					wchan, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", w.Process.Pid))
 					return err != nil || bytes.HasPrefix(wchan, fmt.Append(nil, unix.SYS_OPENAT, " "))
 				})
@@ -57,7 +57,7 @@ func TestContenders(t *testing.T) {
 			defer open.Close()
 
 			var winner *wrapper
-			eventually(t, "all but one to end", func() bool {
+			testproc.Eventually(t, "all but one to end", func() bool {
 				running := 0
 				for _, w := range all {
 					select {
@@ -118,7 +118,7 @@ func TestWrapperKilled(t *testing.T) {
 		pid := w.command(t)
 		w.signal(t, unix.SIGKILL)
 		w.wait(t)
-		if !alive(pid) {
+		if !testproc.Alive(pid) {
 			t.Fatal("COMMAND ended with its wrapper")
 		}
 		// Another program, so that it is the lock that refuses it.
@@ -154,7 +154,7 @@ func TestBothKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.wait(t)
-		eventually(t, "end of COMMAND", func() bool { return !alive(pid) })
+		testproc.Eventually(t, "end of COMMAND", func() bool { return !testproc.Alive(pid) })
 		works(t, path)
 		killOrphans()
 	}
@@ -181,7 +181,7 @@ func TestKilledAnywhere(t *testing.T) {
 		if _, err := os.Lstat(path); err == nil {
 			left++
 		}
-		eventually(t, "end of COMMAND", func() bool { return !slices.ContainsFunc(children(), alive) })
+		testproc.Eventually(t, "end of COMMAND", func() bool { return !slices.ContainsFunc(testproc.Children(os.Getpid()), testproc.Alive) })
 		works(t, path)
 		killOrphans()
 	}
@@ -207,7 +207,7 @@ func TestBackgroundChild(t *testing.T) {
 		}
 		text, _ := os.ReadFile(log)
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-		if !alive(pid) {
+		if !testproc.Alive(pid) {
 			t.Fatalf("the child that was left behind has ended: %q", text)
 		}
 		noFile(t, path)
@@ -227,7 +227,7 @@ func TestBackgroundChildAndWaiter(t *testing.T) {
 	waiter := prepare(t, path, "true")
 	waiter.Args = slices.Insert(waiter.Args, 2, "-w")
 	waiter.begin(t)
-	eventually(t, "a waiter", func() bool { return blocked(path) == 1 })
+	testproc.Eventually(t, "a waiter", func() bool { return blocked(path) == 1 })
 	first.stdin.Close()
 	if code := first.wait(t); code != 3 {
 		t.Errorf("exit code %d, want 3: %s", code, &first.stderr)
@@ -235,7 +235,7 @@ func TestBackgroundChildAndWaiter(t *testing.T) {
 	if code := waiter.wait(t); code != 0 {
 		t.Errorf("the waiter: exit code %d: %s", code, &waiter.stderr)
 	}
-	if !slices.ContainsFunc(children(), alive) {
+	if !slices.ContainsFunc(testproc.Children(os.Getpid()), testproc.Alive) {
 		t.Error("there was no child: nothing is shown")
 	}
 	noFile(t, path)
@@ -249,7 +249,7 @@ func TestClosedDescriptors(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "bash", "-c", `for fd in /proc/self/fd/*; do fd=${fd##*/}; test $fd -gt 2 && eval "exec $fd>&-"; done; exec sleep 1000`)
 	var pid int
-	eventually(t, "sleep without descriptors", func() bool {
+	testproc.Eventually(t, "sleep without descriptors", func() bool {
 		pid = w.command(t)
 		exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 		return strings.HasSuffix(exe, "/sleep") || strings.HasSuffix(exe, "/coreutils")
@@ -271,7 +271,7 @@ func TestClosedDescriptors(t *testing.T) {
 	if out, code := output(t, "run", "-q", path, "true"); code != 0 || len(out) > 0 { // and another's
 		t.Errorf("another program exits %d and says %s", code, out)
 	}
-	if !alive(pid) {
+	if !testproc.Alive(pid) {
 		t.Error("COMMAND was ended")
 	}
 }
@@ -286,7 +286,7 @@ func TestDeleted(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		eventually(t, "the file again", func() bool {
+		testproc.Eventually(t, "the file again", func() bool {
 			text, err := os.ReadFile(path)
 			if err == nil && string(text) != fmt.Sprintln(pid) {
 				t.Fatalf("the file says %q, not %d", text, pid)
@@ -294,7 +294,7 @@ func TestDeleted(t *testing.T) {
 			return err == nil
 		})
 		t.Logf("put back after %v", time.Since(began).Round(time.Millisecond))
-		eventually(t, "a note", func() bool {
+		testproc.Eventually(t, "a note", func() bool {
 			return strings.Count(w.told(), fmt.Sprintf("pidfile: %s was removed", path)) == i+1
 		})
 		refusedBy(t, path, pid)
@@ -327,7 +327,7 @@ func TestReplaced(t *testing.T) {
 			w := start(t, path, "sleep", "1000")
 			pid := w.command(t)
 			c.replace()
-			eventually(t, "a warning", func() bool {
+			testproc.Eventually(t, "a warning", func() bool {
 				return strings.Contains(w.told(), "pidfile: warning: "+path) && strings.Contains(w.told(), strconv.Itoa(pid))
 			})
 			w.signal(t, unix.SIGTERM)
@@ -352,14 +352,14 @@ func TestTerm(t *testing.T) {
 	w := start(t, path, "sleep", "1000")
 	pid := w.command(t)
 	w.stop(t)
-	if alive(pid) {
+	if testproc.Alive(pid) {
 		t.Error("COMMAND survived")
 	}
 
 	// COMMAND's answer counts, not ours.
 	up := filepath.Join(t.TempDir(), "up")
 	w = start(t, path, "sh", "-c", `trap "exit 7" TERM; echo >"$1"; while :; do read x; done`, "sh", up)
-	eventually(t, "COMMAND", func() bool { _, err := os.Stat(up); return err == nil })
+	testproc.Eventually(t, "COMMAND", func() bool { _, err := os.Stat(up); return err == nil })
 	w.signal(t, unix.SIGTERM)
 	if code := w.wait(t); code != 7 {
 		t.Errorf("exit code %d, want 7", code)
@@ -376,7 +376,7 @@ func TestTermWhileWaiting(t *testing.T) {
 	waiter := prepare(t, path, "true")
 	waiter.Args = slices.Insert(waiter.Args, 2, "-w")
 	waiter.begin(t)
-	eventually(t, "a waiter", func() bool { return blocked(path) == 1 })
+	testproc.Eventually(t, "a waiter", func() bool { return blocked(path) == 1 })
 	waiter.signal(t, unix.SIGTERM)
 	if code := waiter.wait(t); code != 143 {
 		t.Errorf("exit code %d, want 143: %s", code, &waiter.stderr)
@@ -395,7 +395,7 @@ func TestSignals(t *testing.T) {
 	w.Env = append(env, "LOG="+log)
 	w.begin(t)
 	pid := w.command(t)
-	eventually(t, "COMMAND", func() bool { text, _ := os.ReadFile(log); return len(text) > 0 })
+	testproc.Eventually(t, "COMMAND", func() bool { text, _ := os.ReadFile(log); return len(text) > 0 })
 	var want []string
 	for round := range 5 {
 		for _, sig := range passed {
@@ -407,7 +407,7 @@ func TestSignals(t *testing.T) {
 			want = append(want, unix.SignalName(sig))
 			// The next one is sent when this one is there: one that came twice
 			// would be there before the next.
-			eventually(t, strings.Join(want, " "), func() bool { return len(logged(log)) >= len(want) })
+			testproc.Eventually(t, strings.Join(want, " "), func() bool { return len(logged(log)) >= len(want) })
 			if got := logged(log); !slices.Equal(got, want) {
 				t.Fatalf("COMMAND got %v, want %v", got, want)
 			}
@@ -481,7 +481,7 @@ func TestZombie(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Wait() }()
-	eventually(t, "a zombie", func() bool { return procState(c.Process.Pid) == 'Z' })
+	testproc.Eventually(t, "a zombie", func() bool { return testproc.State(c.Process.Pid) == 'Z' })
 	writeFile(t, path, fmt.Sprintln(c.Process.Pid))
 	if out, code := output(t, "status", "--explain", path); code != 1 || !bytes.Contains(out, []byte("reaped")) {
 		t.Errorf("status exits %d and says %s", code, out)
@@ -496,7 +496,7 @@ func TestZombie(t *testing.T) {
 	w := start(t, path, "sleep", "1000")
 	pid := w.command(t)
 	w.signal(t, unix.SIGSTOP)
-	eventually(t, "a stopped wrapper", func() bool { return procState(w.Process.Pid) == 'T' })
+	testproc.Eventually(t, "a stopped wrapper", func() bool { return testproc.State(w.Process.Pid) == 'T' })
 	kill(t, pid, unix.SIGKILL)
 	if code, stderr := try(t, path, "true"); code != 75 {
 		t.Errorf("a start under a stopped wrapper: exit code %d: %s", code, stderr)
@@ -580,7 +580,7 @@ func TestHandOver(t *testing.T) {
 		w.begin(t)
 		all = append(all, w)
 	}
-	eventually(t, "20 waiters", func() bool { return blocked(path) == n })
+	testproc.Eventually(t, "20 waiters", func() bool { return blocked(path) == n })
 	first.stdin.Close()
 	first.wait(t)
 	for i, w := range all {

@@ -78,7 +78,9 @@ func TestTerminalPicture(t *testing.T) {
 	testproc.Tool(t, "bash")
 	testproc.Tool(t, "perl")
 	const picture = "../../docs/terminal.svg"
-	drawn, err := exec.Command("../../docs/terminal.sh").Output()
+	c := exec.Command("../../docs/terminal.sh")
+	c.Env = append(os.Environ(), "PIDFILE_BIN="+filepath.Dir(binary))
+	drawn, err := c.Output()
 	if err != nil {
 		t.Fatalf("docs/terminal.sh: %v", err)
 	}

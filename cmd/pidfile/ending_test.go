@@ -31,7 +31,7 @@ func race(t *testing.T, n int, round func(path string, command *os.Process) []*e
 			t.Fatal(err)
 		}
 		var pid int
-		eventually(t, "a PID in "+path, func() bool {
+		testproc.Eventually(t, "a PID in "+path, func() bool {
 			text, _ := os.ReadFile(path)
 			pid, _ = strconv.Atoi(string(text[:max(0, len(text)-1)]))
 			return pid > 0
@@ -135,7 +135,7 @@ func TestRivalReplace(t *testing.T) {
 	var before int
 	for range rivals { // one after the other, which is as fast as it can be
 		w := begun(t, "run", "--replace", path, "sleep", "1000")
-		eventually(t, "another PID in "+path, func() bool {
+		testproc.Eventually(t, "another PID in "+path, func() bool {
 			text, _ := os.ReadFile(path)
 			pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
 			if pid == 0 || pid == before {
@@ -147,7 +147,7 @@ func TestRivalReplace(t *testing.T) {
 		go func() { _ = w.Wait() }()
 	}
 	call(t, "stop", path).is(t, 0, "stopped")
-	floor, fastest := time.Since(began), patience
+	floor, fastest := time.Since(began), testproc.Patience
 	for range testproc.Rounds(20, 3, 1) {
 		path := filepath.Join(t.TempDir(), "a.pid")
 		ended := make(chan string, rivals)
@@ -165,7 +165,7 @@ func TestRivalReplace(t *testing.T) {
 				if how != "exit code 143: " {
 					t.Error(how)
 				}
-			case <-time.After(patience):
+			case <-time.After(testproc.Patience):
 				t.Fatal("the rivals do not come to an end")
 			}
 		}

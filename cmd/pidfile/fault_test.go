@@ -251,7 +251,7 @@ func (x *faultRun) run() (trace []byte) {
 	if err := c.Start(); err != nil {
 		x.Fatal(err)
 	}
-	late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
+	late := time.AfterFunc(testproc.Patience, func() { _ = c.Process.Kill() })
 	x.r.code = exitCode(x.T, c.Wait())
 	x.stuck = !late.Stop()
 	x.r.stdout, x.r.stderr = text(at("stdout")), text(at("stderr"))
@@ -315,7 +315,7 @@ func (x *faultRun) judge() {
 	case x.state == "running" && now != "running" && x.after == "running":
 		x.Errorf("the holder's file is %s", now)
 	}
-	if x.state == "running" && x.after == "running" && !alive(x.pid) {
+	if x.state == "running" && x.after == "running" && !testproc.Alive(x.pid) {
 		x.Error("the holder has ended")
 	}
 	if x.state == "stale" && strings.Contains(x.r.stdout+x.r.stderr, "already running") {
@@ -383,7 +383,7 @@ func (x *faultRun) untouched() {
 // settle ends who runs and shows that whatever is left hinders nobody.
 func (x *faultRun) settle() {
 	if x.holder != nil {
-		if alive(x.pid) {
+		if testproc.Alive(x.pid) {
 			x.holder.signal(x.T, unix.SIGTERM)
 		}
 		x.holder.wait(x.T)
@@ -508,7 +508,7 @@ func TestPowerCut(t *testing.T) {
 			}
 			noFile(t, path)
 			noFile(t, spare)
-			if !alive(cat) {
+			if !testproc.Alive(cat) {
 				t.Error("an innocent has ended")
 			}
 			twin.stop(t)

@@ -35,13 +35,13 @@ func TestGroupJobControl(t *testing.T) {
 	}
 	p.waitScreen(t, "up\r\n")
 	for i := range 5 {
-		eventually(t, "COMMAND in the foreground", func() bool { return foreground(p) == pid })
+		testproc.Eventually(t, "COMMAND in the foreground", func() bool { return foreground(p) == pid })
 		p.types(t, fmt.Sprintf("line %d\n", i))
 		p.waitScreen(t, fmt.Sprintf("[line %d]\r\n", i))
 		p.types(t, "\x1a") // Ctrl-Z
 		stopped(t, true, pid, parent)
-		eventually(t, "the shell's prompt", func() bool { return strings.Count(p.shows(), "Stopped") == i+1 })
-		eventually(t, "the shell in the foreground", func() bool { return foreground(p) == shell.Process.Pid })
+		testproc.Eventually(t, "the shell's prompt", func() bool { return strings.Count(p.shows(), "Stopped") == i+1 })
+		testproc.Eventually(t, "the shell in the foreground", func() bool { return foreground(p) == shell.Process.Pid })
 		if _, code := output(t, "status", path); code != 0 {
 			t.Errorf("status of a stopped one exits %d", code)
 		}
@@ -51,10 +51,10 @@ func TestGroupJobControl(t *testing.T) {
 	// In the background it is stopped when it reads, as any job is.
 	p.types(t, "\x1a")
 	stopped(t, true, pid, parent)
-	eventually(t, "the shell in the foreground", func() bool { return foreground(p) == shell.Process.Pid })
+	testproc.Eventually(t, "the shell in the foreground", func() bool { return foreground(p) == shell.Process.Pid })
 	p.types(t, "bg\n")
 	asked := 0
-	eventually(t, "COMMAND in the foreground", func() bool {
+	testproc.Eventually(t, "COMMAND in the foreground", func() bool {
 		// The shell may take it back, since it sees late that it was stopped again.
 		if n := strings.Count(p.shows(), "READY> "); foreground(p) == shell.Process.Pid && n > asked {
 			asked = n
@@ -66,7 +66,7 @@ func TestGroupJobControl(t *testing.T) {
 	p.waitScreen(t, "[again]\r\n")
 
 	p.types(t, "\x03") // Ctrl-C
-	eventually(t, "end of the wrapper", func() bool { return !alive(parent) })
+	testproc.Eventually(t, "end of the wrapper", func() bool { return !testproc.Alive(parent) })
 	noFile(t, path)
 	p.types(t, "echo code-$?\n")
 	p.waitScreen(t, "code-130\r\n")
@@ -135,7 +135,7 @@ func TestLaunchShows(t *testing.T) {
 			t.Errorf("exit code %d, want 130: %q", code, p.shows())
 		}
 		<-p.ended
-		if now := (&wrapper{path: path}).command(t); now != pid || !alive(pid) {
+		if now := (&wrapper{path: path}).command(t); now != pid || !testproc.Alive(pid) {
 			t.Errorf("PID %d runs, want %d", now, pid)
 		}
 		if _, code := output(t, "stop", "-t", "0", path); code != 0 {

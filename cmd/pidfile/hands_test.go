@@ -52,7 +52,7 @@ func victim(t *testing.T) *exec.Cmd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if !alive(c.Process.Pid) {
+		if !testproc.Alive(c.Process.Pid) {
 			t.Error("the victim was ended")
 		}
 		_ = c.Process.Kill()
@@ -150,9 +150,8 @@ func needRootHere(t *testing.T) {
 // TestHeirIsSeen: whoever has merely inherited the lock, and cannot write, keeps
 // every start out, at once, and is found by stop.
 func TestHeirIsSeen(t *testing.T) {
-	parallel(t)
 	fastest := func(path string, pid int) time.Duration {
-		best := patience
+		best := testproc.Patience
 		for range 8 {
 			began := time.Now()
 			refusedBy(t, path, pid)
@@ -316,7 +315,7 @@ func TestKernelFile(t *testing.T) {
 func TestPostmaster(t *testing.T) {
 	parallel(t)
 	path := filepath.Join(t.TempDir(), "postmaster.pid")
-	writeFile(t, path, fmt.Sprintf("%d\n", deadPID(t))+strings.Repeat("/var/lib/postgresql/15/main\n5432\n", 400))
+	writeFile(t, path, fmt.Sprintf("%d\n", testproc.DeadPID(t))+strings.Repeat("/var/lib/postgresql/15/main\n5432\n", 400))
 	works(t, path)
 }
 
@@ -325,7 +324,7 @@ func TestPostmaster(t *testing.T) {
 func TestReadLock(t *testing.T) {
 	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
-	writeFile(t, path, fmt.Sprintf("%d\n", deadPID(t)))
+	writeFile(t, path, fmt.Sprintf("%d\n", testproc.DeadPID(t)))
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -346,7 +345,7 @@ func TestCleanFollowsNoLink(t *testing.T) {
 	needRootHere(t)
 	theirs, ours := openDirectory(t), openDirectory(t)
 	stale := filepath.Join(ours, "x.pid")
-	writeFile(t, stale, fmt.Sprintln(deadPID(t)))
+	writeFile(t, stale, fmt.Sprintln(testproc.DeadPID(t)))
 	d, link := filepath.Join(theirs, "d"), filepath.Join(theirs, "link")
 	if err := errors.Join(os.Mkdir(d, 0o755), os.Symlink(ours, link)); err != nil {
 		t.Fatal(err)

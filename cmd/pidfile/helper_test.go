@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -80,7 +81,7 @@ func helperCommand(t *testing.T, mode string) (env []string, command string) {
 
 func awaitReady(t *testing.T, log string) {
 	t.Helper()
-	eventually(t, "COMMAND", func() bool { text, _ := os.ReadFile(log); return len(text) > 0 })
+	testproc.Eventually(t, "COMMAND", func() bool { text, _ := os.ReadFile(log); return len(text) > 0 })
 }
 
 // logged returns the signals that a "signals" helper got, after ready.
@@ -94,7 +95,7 @@ func logged(path string) []string {
 // sent after the others were passed on, so that none is still to come.
 func sees(t *testing.T, log string, want ...string) {
 	t.Helper()
-	if !until(func() bool { return len(logged(log)) >= len(want) }) || !slices.Equal(logged(log), want) {
+	if !testproc.Until(func() bool { return len(logged(log)) >= len(want) }) || !slices.Equal(logged(log), want) {
 		t.Fatalf("COMMAND got %v, want %v", logged(log), want)
 	}
 }

@@ -51,13 +51,13 @@ func keptOut(t *testing.T) (path string, dead, holder int) {
 	w := start(t, path, "sleep", "1000")
 	dead = w.command(t)
 	c := background(t, ordinary(reader, exec.Command("flock", path, "sleep", "1000")))
-	eventually(t, "a waiter", func() bool { return blocked(path) > 0 })
+	testproc.Eventually(t, "a waiter", func() bool { return blocked(path) > 0 })
 	if err := w.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	w.wait(t)
 	kill(t, dead, unix.SIGKILL)
-	eventually(t, "the user's lock", func() bool { return blocked(path) == 0 })
+	testproc.Eventually(t, "the user's lock", func() bool { return blocked(path) == 0 })
 	return path, dead, c.Process.Pid
 }
 
@@ -108,11 +108,11 @@ func TestStrayChild(t *testing.T) {
 	if code, _ := try(t, path, "true"); code != 75 {
 		t.Errorf("a second start: exit code %d, want 75", code)
 	}
-	if !alive(child) {
+	if !testproc.Alive(child) {
 		t.Fatal("the child was harmed")
 	}
 	c := background(t, exec.Command(binary, "wait", path))
-	eventually(t, "a waiter", func() bool { return blocked(path) > 0 })
+	testproc.Eventually(t, "a waiter", func() bool { return blocked(path) > 0 })
 	kill(t, child, unix.SIGKILL)
 	if code := c.wait(t); code != 0 {
 		t.Errorf("wait: exit code %d", code)
@@ -161,7 +161,7 @@ func TestReaderKeepsOut(t *testing.T) {
 				t.Errorf("it does not say what helps: %s", r.stderr)
 			}
 			call(t, "status", path).is(t, 0, regexp.QuoteMeta(lock))
-			if !alive(holder) {
+			if !testproc.Alive(holder) {
 				t.Error("the holder was harmed")
 			}
 		})
@@ -195,7 +195,7 @@ func TestHolders(t *testing.T) {
 			if r.stderr != "" {
 				t.Error(r.stderr)
 			}
-			if alive(holder) {
+			if testproc.Alive(holder) {
 				t.Error("the holder lives")
 			}
 			call(t, "stop", path).is(t, 0, "")
@@ -214,7 +214,7 @@ func TestHoldersOfOthers(t *testing.T) {
 	if r.code != 4 || !strings.Contains(r.stderr, "not permitted") || !strings.Contains(r.stderr, fmt.Sprintf("PID %d (flock), user %d", holder, reader)) {
 		t.Errorf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
-	if !alive(holder) {
+	if !testproc.Alive(holder) {
 		t.Error("the holder was harmed")
 	}
 	// The file is root's: its user alone may not have a say in it.
@@ -267,7 +267,7 @@ func TestHoldersOfAnotherFile(t *testing.T) {
 			t.Errorf("%v: exit code %d, want %d: %s%s", args, r.code, want, r.stdout, r.stderr)
 		}
 	}
-	if !alive(pid) || !alive(victim.Process.Pid) {
+	if !testproc.Alive(pid) || !testproc.Alive(victim.Process.Pid) {
 		t.Fatal("the victim was harmed")
 	}
 	// The caller's word.
@@ -327,7 +327,7 @@ func TestFewDescriptors(t *testing.T) {
 			if err := c.Start(); err != nil {
 				t.Fatal(err)
 			}
-			late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
+			late := time.AfterFunc(testproc.Patience, func() { _ = c.Process.Kill() })
 			code := exitCode(t, c.Wait())
 			late.Stop()
 			if code != 0 && code != 4 && code != 124 && code != 125 {
@@ -336,77 +336,4 @@ func TestFewDescriptors(t *testing.T) {
 		}
 	}
 	_ = pid
-}
-
-// TestHungFileSystem: a file system that never answers does not keep a command from
-// ending at its time, or at a TERM.
-func TestHungFileSystem(t *testing.T) {
-	parallel(t)
-	dir := hungFileSystem(t)
-	path := filepath.Join(dir, "a.pid")
-	for _, row := range []struct {
-		code int
-		args []string
-	}{{124, []string{"wait", "-t", "100ms"}}, {124, []string{"wait", "--running", "-t", "100ms"}},
-		{4, []string{"stop", "-t", "100ms"}}, {4, []string{"signal", "HUP"}}} {
-		t.Run(row.args[0], func(t *testing.T) {
-			parallel(t)
-			c := exec.Command(binary, append(row.args, path)...)
-			var out bytes.Buffer
-			c.Stdout, c.Stderr = &out, &out
-			if err := c.Start(); err != nil {
-				t.Fatal(err)
-			}
-			late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
-			defer late.Stop()
-			if code := exitCode(t, c.Wait()); code != row.code {
-				t.Errorf("exit code %d, want %d: %s", code, row.code, &out)
-			}
-		})
-	}
-	t.Run("TERM", func(t *testing.T) {
-		parallel(t)
-		c := exec.Command(binary, "wait", path)
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, "a call that hangs", func() bool {
-			tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", c.Process.Pid))
-			for _, task := range tasks {
-				text, _ := os.ReadFile(task)
-				if strings.Contains(string(text), "fuse") || strings.Contains(string(text), "request_wait_answer") {
-					return true
-				}
-			}
-			return false
-		})
-		_ = c.Process.Signal(unix.SIGTERM)
-		late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
-		defer late.Stop()
-		if code := exitCode(t, c.Wait()); code != 143 {
-			t.Errorf("exit code %d", code)
-		}
-	})
-}
-
-// hungFileSystem mounts a FUSE whose server never answers.
-func hungFileSystem(t *testing.T) string {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: needs root to mount")
-	}
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: /dev/fuse: ", err)
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("hung", dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("fd=%d,rootmode=40755,user_id=0,group_id=0", fd)); err != nil {
-		_ = unix.Close(fd)
-		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: mount: ", err)
-	}
-	t.Cleanup(func() {
-		_ = unix.Close(fd) // ends every call that waits
-		_ = unix.Unmount(dir, unix.MNT_DETACH)
-	})
-	return dir
 }

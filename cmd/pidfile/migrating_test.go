@@ -210,7 +210,7 @@ func shellOf(t *testing.T, args ...string) result {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*testproc.Patience)
 	defer cancel()
 	c := exec.CommandContext(ctx, "sh", args...)
 	c.Stdout, c.Stderr = out, out
@@ -241,7 +241,7 @@ func migrateCron(t *testing.T, m *machine, r *recipe) {
 			t.Errorf("before: %v; ran %d times, want once", err, m.did("backup"))
 		}
 		held := background(t, exec.Command("flock", lock, "sleep", "1000"))
-		eventually(t, "flock", func() bool { return sh(t, "flock -n "+lock+" true").code == 1 })
+		testproc.Eventually(t, "flock", func() bool { return sh(t, "flock -n "+lock+" true").code == 1 })
 		sh(t, line).is(t, 1, "^$")
 		_ = held.Process.Kill()
 	}
@@ -291,12 +291,12 @@ func migrateInitScript(t *testing.T, m *machine, r *recipe) {
 		sees(t, m.log, "SIGHUP")
 		expect(b, "stop", 0)
 		sees(t, m.log, "SIGHUP", "SIGTERM")
-		if alive(pid) {
+		if testproc.Alive(pid) {
 			t.Errorf("%s: PID %d survives", what, pid)
 		}
 		// A file of theirs that nobody holds is for the next start to replace.
 		if a == after || b == before {
-			eventually(t, "end of the file", func() bool { _, err := os.Stat(m.pid); return err != nil })
+			testproc.Eventually(t, "end of the file", func() bool { _, err := os.Stat(m.pid); return err != nil })
 		}
 		_ = os.Remove(m.pid)
 		expect(b, "stop", 0)
@@ -320,7 +320,7 @@ func migrateContainer(t *testing.T, m *machine, r *recipe) {
 		_ = os.Remove(m.log)
 		w := background(t, exec.Command("unshare", append([]string{"--pid", "--fork", "--mount-proc", "--kill-child"}, argv...)...))
 		awaitReady(t, m.log)
-		kids := childrenOf(w.Process.Pid)
+		kids := testproc.Children(w.Process.Pid)
 		if len(kids) != 1 {
 			t.Fatalf("PID 1 is one of %v", kids)
 		}
@@ -406,7 +406,7 @@ func migrateSystemdPIDFile(t *testing.T, m *machine, r *recipe) {
 		t.Fatal(err)
 	}
 	sees(t, m.log, "SIGTERM")
-	eventually(t, "end of the file", func() bool { _, err := os.Stat(m.pid); return err != nil })
+	testproc.Eventually(t, "end of the file", func() bool { _, err := os.Stat(m.pid); return err != nil })
 }
 
 // standIn behaves as the package python-pidfile does, for machines without it.
@@ -556,7 +556,7 @@ func migrateWatchdog(t *testing.T, m *machine, r *recipe) {
 		sh(t, line).is(t, 0, "^$")
 		kill(t, pid, unix.SIGKILL)
 		if c.what == "after" {
-			eventually(t, "end of the file", func() bool { _, err := os.Stat(m.pid); return err != nil })
+			testproc.Eventually(t, "end of the file", func() bool { _, err := os.Stat(m.pid); return err != nil })
 		} else {
 			_, _ = unix.Wait4(pid, nil, 0, nil) // reaped: it is a child of ours, as it would be init's
 		}
@@ -598,7 +598,7 @@ func migrateMake(t *testing.T, m *machine, r *recipe) {
 	held := start(t, pid, "sleep", "1000")
 	held.command(t)
 	w := background(t, exec.Command("make", "-f", m.write(t, "after.mk", r.after, 0o644)))
-	eventually(t, "a wait", func() bool { return blocked(pid) == 1 })
+	testproc.Eventually(t, "a wait", func() bool { return blocked(pid) == 1 })
 	if n := m.did("deploy"); n != did {
 		t.Error("it does not wait")
 	}

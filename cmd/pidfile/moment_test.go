@@ -67,7 +67,7 @@ func term(t *testing.T, c *exec.Cmd, path, log string, delay time.Duration) (r t
 	took = time.Since(began)
 	r.early = c.ProcessState.Sys().(syscall.WaitStatus).Signaled()
 	// COMMAND is reaped by the wrapper. If it were not, it would be ours.
-	r.left = children()
+	r.left = testproc.Children(os.Getpid())
 	story, _ := os.ReadFile(log)
 	file, _ := os.ReadFile(path)
 	r.story, r.file = string(story), string(file)
@@ -83,7 +83,7 @@ func TestTermAnywhere(t *testing.T) {
 	killOrphans() // of earlier tests
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
-	stale := fmt.Sprintln(deadPID(t))
+	stale := fmt.Sprintln(testproc.DeadPID(t))
 	variants := [][]string{{}, {"--group"}, {"--tree"}, {"--die-together"}, {"--max-runtime=1m", "--close"}}
 	command := func(i int) *exec.Cmd {
 		return exec.Command(binary, slices.Concat([]string{"run"}, variants[i%len(variants)], []string{path, "sh", "-c", storyteller, log})...)
@@ -172,7 +172,7 @@ func TestStartsLeaveNothing(t *testing.T) {
 			}
 		}
 		// Their wrappers are ours, since those who started them have ended.
-		eventually(t, "end of all processes", func() bool { return !slices.ContainsFunc(children(), alive) })
+		testproc.Eventually(t, "end of all processes", func() bool { return !slices.ContainsFunc(testproc.Children(os.Getpid()), testproc.Alive) })
 		if left := files(); len(left) > 0 {
 			t.Fatalf("round %d: left are %v", i, left)
 		}

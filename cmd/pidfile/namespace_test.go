@@ -100,8 +100,8 @@ func TestWaitAsPID1(t *testing.T) {
 		c := exec.Command("unshare", "--pid", "--fork", binary, "run", "-q", flag, holder.path, "true")
 		w := background(t, c)
 		one := 0
-		eventually(t, "a waiting PID 1", func() bool {
-			if kids := childrenOf(c.Process.Pid); len(kids) == 1 {
+		testproc.Eventually(t, "a waiting PID 1", func() bool {
+			if kids := testproc.Children(c.Process.Pid); len(kids) == 1 {
 				one = kids[0]
 			}
 			return one > 0 && blocked(holder.path) > 0

@@ -57,7 +57,7 @@ func init() {
 // and returns that.
 func notifySocket(t *testing.T, pid int) (name string) {
 	t.Helper()
-	eventually(t, "a socket", func() bool {
+	testproc.Eventually(t, "a socket", func() bool {
 		sockets, _ := os.ReadFile("/proc/net/unix") // Num RefCount Protocol Flags Type St Inode Path
 		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 		for _, fd := range fds {
@@ -145,13 +145,13 @@ func TestNotifyBurst(t *testing.T) {
 		s.mu.Lock()
 		s.users = nil // as if we, who are COMMAND here, had become another user
 		s.mu.Unlock()
-		eventually(t, "room", func() bool {
+		testproc.Eventually(t, "room", func() bool {
 			return unix.Sendto(fd, []byte("READY=1"), unix.MSG_DONTWAIT, &unix.SockaddrUnix{Name: s.Name()}) == nil
 		})
 		s.Listen(os.Getpid())
 		select {
 		case <-s.Ready():
-		case <-time.After(patience):
+		case <-time.After(testproc.Patience):
 			t.Fatalf("%d: READY=1 was not heard", i)
 		}
 	}

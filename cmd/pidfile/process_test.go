@@ -6,60 +6,16 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
-
-// patience is how long a condition may take on a loaded machine. Nothing takes
-// that long that goes well.
-const patience = 30 * time.Second
-
-// until reports whether cond becomes true.
-func until(cond func() bool) bool {
-	for deadline := time.Now().Add(patience); !cond(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			return false
-		}
-	}
-	return true
-}
-
-// eventually fails the test unless cond becomes true.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	if !until(cond) {
-		t.Fatalf("does not come: %s", what)
-	}
-}
-
-// procState returns the letter of /proc/PID/stat, 0 if there is no such process.
-// One whose first thread has ended before others, as during an execve(2), is no
-// zombie.
-func procState(pid int) byte {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	const threads = 20 - 3 // num_threads of proc_pid_stat(5)
-	if string(f[0]) == "Z" && string(f[threads]) != "1" {
-		return 'S'
-	}
-	return f[0][0]
-}
-
-func alive(pid int) bool {
-	s := procState(pid)
-	return s != 0 && s != 'Z' && s != 'X'
-}
 
 // kill ends our descendant pid and returns when it is gone or a zombie.
 func kill(t *testing.T, pid int, sig syscall.Signal) {
@@ -67,35 +23,7 @@ func kill(t *testing.T, pid int, sig syscall.Signal) {
 	if err := unix.Kill(pid, sig); err != nil {
 		t.Fatalf("kill %d: %v", pid, err)
 	}
-	eventually(t, fmt.Sprintf("end of %d", pid), func() bool { return !alive(pid) })
-}
-
-// children returns the children of this process: those it started, and the
-// orphans that came to it.
-func children() (pids []int) {
-	tasks, _ := filepath.Glob("/proc/self/task/*/children")
-	for _, task := range tasks {
-		text, _ := os.ReadFile(task)
-		for _, s := range strings.Fields(string(text)) {
-			if pid, err := strconv.Atoi(s); err == nil {
-				pids = append(pids, pid)
-			}
-		}
-	}
-	return pids
-}
-
-func childrenOf(pid int) (pids []int) {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	for _, task := range tasks {
-		text, _ := os.ReadFile(task)
-		for _, s := range strings.Fields(string(text)) {
-			if pid, err := strconv.Atoi(s); err == nil {
-				pids = append(pids, pid)
-			}
-		}
-	}
-	return pids
+	testproc.Eventually(t, fmt.Sprintf("end of %d", pid), func() bool { return !testproc.Alive(pid) })
 }
 
 // killOrphans ends and reaps all children. They are ours until then, so their
@@ -106,7 +34,7 @@ func killOrphans() {
 		return
 	}
 	for {
-		pids := children()
+		pids := testproc.Children(os.Getpid())
 		if len(pids) == 0 {
 			return
 		}
@@ -115,16 +43,6 @@ func killOrphans() {
 			_, _ = unix.Wait4(pid, nil, 0, nil)
 		}
 	}
-}
-
-// deadPID is the PID of nobody, of a moment ago.
-func deadPID(t *testing.T) int {
-	t.Helper()
-	c := exec.Command("true")
-	if err := c.Run(); err != nil {
-		t.Fatal(err)
-	}
-	return c.Process.Pid
 }
 
 // blocked counts the processes that wait for a flock(2) on path's file.
@@ -146,7 +64,7 @@ func blocked(path string) (n int) {
 // opens waits until a process has a descriptor of a kind, as /proc names it.
 func opens(t *testing.T, pid int, kind string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("a %s of PID %d", kind, pid), func() bool {
+	testproc.Eventually(t, fmt.Sprintf("a %s of PID %d", kind, pid), func() bool {
 		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 		return slices.ContainsFunc(fds, func(fd string) bool {
 			target, _ := os.Readlink(fd)
@@ -172,7 +90,7 @@ func pending(pid int) bool {
 func stopped(t *testing.T, want bool, pids ...int) {
 	t.Helper()
 	for _, pid := range pids {
-		eventually(t, fmt.Sprintf("PID %d stopped: %v", pid, want), func() bool { return (procState(pid) == 'T') == want })
+		testproc.Eventually(t, fmt.Sprintf("PID %d stopped: %v", pid, want), func() bool { return (testproc.State(pid) == 'T') == want })
 	}
 }
 

@@ -115,7 +115,7 @@ func (p *pseudoTerminal) run(t *testing.T, c *exec.Cmd) *wrapper {
 
 func (p *pseudoTerminal) waitScreen(t *testing.T, text string) {
 	t.Helper()
-	if !until(func() bool { return strings.Contains(p.shows(), text) }) {
+	if !testproc.Until(func() bool { return strings.Contains(p.shows(), text) }) {
 		t.Fatalf("the terminal does not show %q, but %q", text, p.shows())
 	}
 }
@@ -154,7 +154,7 @@ func TestKeys(t *testing.T) {
 			sees(t, log, want...)
 			// The wrapper takes signals in turn, lower numbers first of those
 			// that are pending: the mark is the last to come.
-			eventually(t, "nothing pending", func() bool { return !pending(w.Process.Pid) })
+			testproc.Eventually(t, "nothing pending", func() bool { return !pending(w.Process.Pid) })
 			w.signal(t, unix.SIGUSR2)
 			want = append(want, "SIGUSR2")
 			sees(t, log, want...)
@@ -200,9 +200,9 @@ func TestHangUp(t *testing.T) {
 		w := p.run(t, c)
 		awaitReady(t, log)
 		p.keyboard.Close()
-		eventually(t, "a HUP", func() bool { return slices.Contains(logged(log), "SIGHUP") })
+		testproc.Eventually(t, "a HUP", func() bool { return slices.Contains(logged(log), "SIGHUP") })
 		w.signal(t, unix.SIGUSR2)
-		eventually(t, "the mark", func() bool { return slices.Contains(logged(log), "SIGUSR2") })
+		testproc.Eventually(t, "the mark", func() bool { return slices.Contains(logged(log), "SIGUSR2") })
 		if n := strings.Count(strings.Join(logged(log), " "), "SIGHUP"); n != 1 {
 			t.Errorf("COMMAND got %v", logged(log))
 		}
@@ -224,12 +224,12 @@ func TestHangUp(t *testing.T) {
 		}
 		p.keyboard.Close()
 		w.wait(t)
-		eventually(t, "a HUP", func() bool { return slices.Contains(logged(log), "SIGHUP") })
-		eventually(t, "nothing pending", func() bool { return !pending(pid) })
+		testproc.Eventually(t, "a HUP", func() bool { return slices.Contains(logged(log), "SIGHUP") })
+		testproc.Eventually(t, "nothing pending", func() bool { return !pending(pid) })
 		if err := unix.Kill(pid, unix.SIGUSR2); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the mark", func() bool { return slices.Contains(logged(log), "SIGUSR2") })
+		testproc.Eventually(t, "the mark", func() bool { return slices.Contains(logged(log), "SIGUSR2") })
 		if n := strings.Count(strings.Join(logged(log), " "), "SIGHUP"); n != 1 {
 			t.Errorf("COMMAND got %v", logged(log))
 		}
@@ -259,22 +259,22 @@ func TestJobControl(t *testing.T) {
 	for i := range 3 {
 		p.types(t, "\x1a") // Ctrl-Z
 		stopped(t, true, pid, parent)
-		eventually(t, "the shell's prompt", func() bool { return strings.Count(p.shows(), "Stopped") == i+1 })
+		testproc.Eventually(t, "the shell's prompt", func() bool { return strings.Count(p.shows(), "Stopped") == i+1 })
 		if _, code := output(t, "status", path); code != 0 {
 			t.Errorf("status of a stopped one exits %d", code)
 		}
 		p.types(t, "fg\n")
 		stopped(t, false, pid, parent)
-		eventually(t, "the foreground", func() bool { return foreground(p) == groupOf(parent) })
+		testproc.Eventually(t, "the foreground", func() bool { return foreground(p) == groupOf(parent) })
 		before := slices.DeleteFunc(logged(log), func(s string) bool { return s == "SIGCONT" })
 		p.types(t, "\x03") // Ctrl-C
-		eventually(t, "INT", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGINT") > i })
-		eventually(t, "nothing pending", func() bool { return !pending(parent) })
+		testproc.Eventually(t, "INT", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGINT") > i })
+		testproc.Eventually(t, "nothing pending", func() bool { return !pending(parent) })
 		if err := unix.Kill(parent, unix.SIGUSR1); err != nil {
 			t.Fatal(err)
 		}
 		want := append(before, "SIGINT", "SIGUSR1")
-		eventually(t, "the mark", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGUSR1") > i })
+		testproc.Eventually(t, "the mark", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGUSR1") > i })
 		if got := slices.DeleteFunc(logged(log), func(s string) bool { return s == "SIGCONT" }); !slices.Equal(got, want) {
 			t.Errorf("COMMAND got %v, want %v", got, want)
 		}
@@ -290,9 +290,9 @@ func TestJobControl(t *testing.T) {
 	if err := unix.Kill(parent, unix.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "INT", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGINT") == 4 })
+	testproc.Eventually(t, "INT", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGINT") == 4 })
 	kill(t, pid, unix.SIGKILL)
-	eventually(t, "end of the wrapper", func() bool { return !alive(parent) })
+	testproc.Eventually(t, "end of the wrapper", func() bool { return !testproc.Alive(parent) })
 	noFile(t, path)
 	p.types(t, "exit 0\nexit 0\n")
 	shell.wait(t)
@@ -321,14 +321,14 @@ func TestInteractiveShell(t *testing.T) {
 	p.types(t, "read -p 'line'': ' x; echo code-$?\n")
 	p.waitScreen(t, "line: ")
 	p.types(t, "\x03") // breaks off the shell's line, not the shell
-	eventually(t, "a second prompt", func() bool { return strings.Count(p.shows(), "READY> ") >= 2 })
+	testproc.Eventually(t, "a second prompt", func() bool { return strings.Count(p.shows(), "READY> ") >= 2 })
 	// Not before it says so: until then it is bash's child, and may not mind Ctrl-C.
 	p.types(t, "sh -c 'printf u%s p; exec sleep 1000'\n")
 	p.waitScreen(t, "up")
 	pid := (&wrapper{path: path}).command(t)
-	eventually(t, "sleep in the foreground", func() bool { g := foreground(p); return g > 0 && g != groupOf(pid) && g != groupOf(w.Process.Pid) })
+	testproc.Eventually(t, "sleep in the foreground", func() bool { g := foreground(p); return g > 0 && g != groupOf(pid) && g != groupOf(w.Process.Pid) })
 	p.types(t, "\x03")
-	eventually(t, "the shell in the foreground", func() bool { return foreground(p) == groupOf(pid) })
+	testproc.Eventually(t, "the shell in the foreground", func() bool { return foreground(p) == groupOf(pid) })
 	p.types(t, "exit 9\n")
 	if code := w.wait(t); code != 9 {
 		t.Errorf("exit code %d, want 9: %q", code, p.shows())
@@ -349,7 +349,7 @@ func TestProgress(t *testing.T) {
 		p := newPseudoTerminal(t)
 		w := p.run(t, exec.Command(binary, "run", "-w", holder.path, "echo", "output"))
 		p.waitScreen(t, fmt.Sprintf("s for PID %d (sh -c read x; exit 0, up ", pid))
-		eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		testproc.Eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
 		holder.stdin.Close()
 		if code := w.wait(t); code != 0 {
 			t.Errorf("exit code %d", code)
@@ -366,7 +366,7 @@ func TestProgress(t *testing.T) {
 		p.resize(t, 30)
 		w := p.run(t, exec.Command(binary, "run", "-w", holder.path, "true"))
 		p.waitScreen(t, "pidfile: waiting")
-		eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		testproc.Eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
 		holder.stdin.Close()
 		w.wait(t)
 		<-p.ended
@@ -398,7 +398,7 @@ func TestProgress(t *testing.T) {
 		holder, _ := hold(t)
 		p := newPseudoTerminal(t)
 		w := p.run(t, exec.Command(binary, "run", "-w", "-q", holder.path, "true"))
-		eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		testproc.Eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
 		holder.stdin.Close()
 		w.wait(t)
 		<-p.ended
@@ -411,7 +411,7 @@ func TestProgress(t *testing.T) {
 		p := newPseudoTerminal(t)
 		w := p.run(t, exec.Command(binary, "run", "-w", holder.path, "true"))
 		p.waitScreen(t, "waiting ")
-		eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		testproc.Eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
 		p.types(t, "\x03")
 		if code := w.wait(t); code != 130 {
 			t.Errorf("exit code %d, want 130", code)

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/go-pidfile/pidfile/internal/testproc"
 )
 
 // A result is what a command that has ended said.
@@ -103,7 +105,7 @@ func noFile(t *testing.T, path string) {
 // awaitText waits until a file has a whole line, and returns all of it.
 func awaitText(t *testing.T, path string) (text string) {
 	t.Helper()
-	eventually(t, path, func() bool {
+	testproc.Eventually(t, path, func() bool {
 		b, _ := os.ReadFile(path)
 		text = string(b)
 		return strings.HasSuffix(text, "\n")

@@ -130,7 +130,7 @@ func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 
 func scriptAwait(ts *testscript.TestScript, neg bool, args []string) {
 	file := ts.MkAbs(args[0])
-	if !until(func() bool {
+	if !testproc.Until(func() bool {
 		text, _ := os.ReadFile(file)
 		return bytes.HasSuffix(text, []byte("\n"))
 	}) {
@@ -143,7 +143,7 @@ func scriptSetenv(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func scriptBlocked(ts *testscript.TestScript, neg bool, args []string) {
-	if !until(func() bool { return blocked(ts.MkAbs(args[0])) > 0 }) {
+	if !testproc.Until(func() bool { return blocked(ts.MkAbs(args[0])) > 0 }) {
 		ts.Fatalf("nobody waits for %s", args[0])
 	}
 }
@@ -151,7 +151,7 @@ func scriptBlocked(ts *testscript.TestScript, neg bool, args []string) {
 func scriptGone(ts *testscript.TestScript, neg bool, args []string) {
 	pid, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	if !until(func() bool { return !alive(pid) }) {
+	if !testproc.Until(func() bool { return !testproc.Alive(pid) }) {
 		ts.Fatalf("PID %d does not end", pid)
 	}
 }

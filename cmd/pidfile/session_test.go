@@ -159,15 +159,15 @@ func TestKeysOfOtherUser(t *testing.T) {
 	p, shell, dir := rootShell(t, "signals")
 	log := dir + "/log"
 	p.types(t, "pidfile run "+asOther+" --env COMMAND $P sh -c '$COMMAND & exec $COMMAND'\n")
-	eventually(t, "COMMAND and its child", func() bool {
+	testproc.Eventually(t, "COMMAND and its child", func() bool {
 		text, _ := os.ReadFile(log)
 		return strings.Count(string(text), "ready\n") == 2
 	})
 	pid := (&wrapper{path: dir + "/a.pid"}).command(t)
-	child, wrapper := childrenOf(pid)[0], parentOf(t, pid)
+	child, wrapper := testproc.Children(pid)[0], parentOf(t, pid)
 	got := func(signal string, n int) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("%s, %d in all", signal, n), func() bool {
+		testproc.Eventually(t, fmt.Sprintf("%s, %d in all", signal, n), func() bool {
 			return strings.Count(strings.Join(logged(log), " "), signal) == n
 		})
 	}
@@ -178,16 +178,16 @@ func TestKeysOfOtherUser(t *testing.T) {
 		got("SIGQUIT", 2*i+2)
 		p.types(t, "\x1a") // Ctrl-Z
 		stopped(t, true, pid, child, wrapper)
-		eventually(t, "the shell's prompt", func() bool { return strings.Count(p.shows(), "Stopped") == i+1 })
+		testproc.Eventually(t, "the shell's prompt", func() bool { return strings.Count(p.shows(), "Stopped") == i+1 })
 		p.types(t, "fg\n")
 		stopped(t, false, pid, child, wrapper)
-		eventually(t, "the foreground", func() bool { return foreground(p) == groupOf(wrapper) })
+		testproc.Eventually(t, "the foreground", func() bool { return foreground(p) == groupOf(wrapper) })
 		got("SIGCONT", 2*i+2)
 	}
 	got("SIGINT", 6)
 	got("SIGQUIT", 6)
 	_ = unix.Kill(-pid, unix.SIGKILL) // COMMAND's group, a test's own
-	eventually(t, "end of the wrapper", func() bool { return !alive(wrapper) })
+	testproc.Eventually(t, "end of the wrapper", func() bool { return !testproc.Alive(wrapper) })
 	noFile(t, dir+"/a.pid")
 	p.types(t, "exit 0\n")
 	shell.wait(t)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-pidfile/pidfile/internal/testproc"
 )
 
 // TestJSON holds the names that programs rely on.
@@ -56,7 +58,7 @@ func TestJSON(t *testing.T) {
 		all[0]["pid"] != float64(pid) || process["pid"] != float64(pid) || process["uid"] != float64(os.Getuid()) {
 		t.Errorf("a running one is told as\n%s", out)
 	}
-	if started, err := time.Parse(time.RFC3339Nano, fmt.Sprint(process["started"])); err != nil || time.Since(started).Abs() > patience {
+	if started, err := time.Parse(time.RFC3339Nano, fmt.Sprint(process["started"])); err != nil || time.Since(started).Abs() > testproc.Patience {
 		t.Errorf("started: %v, %v", process["started"], err)
 	}
 	if all[1]["state"] != "stale" || all[2]["state"] != "absent" {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -63,7 +64,7 @@ func TestStopSuccessor(t *testing.T) {
 	var stopped []string
 	successor := ""
 	tries := 0
-	told := until(func() bool {
+	told := testproc.Until(func() bool {
 		tries++
 		r := call(t, "stop", path)
 		if r.code == 4 { // a start is under way: its PID is not there yet
@@ -90,11 +91,11 @@ func TestStopSuccessor(t *testing.T) {
 	if slices.Contains(stopped, successor) {
 		t.Errorf("the successor %s is one that was stopped: %v", successor, stopped)
 	}
-	if pid, err := strconv.Atoi(successor); err != nil || !alive(pid) {
+	if pid, err := strconv.Atoi(successor); err != nil || !testproc.Alive(pid) {
 		t.Errorf("the successor %s does not live", successor)
 	}
 	writeFile(t, enough, "")
-	eventually(t, "the end of both loops", func() bool {
+	testproc.Eventually(t, "the end of both loops", func() bool {
 		call(t, "stop", path)
 		for _, w := range loops {
 			select {
@@ -114,7 +115,7 @@ func TestStopThenRun(t *testing.T) {
 	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	const kept = "; its lock is still held: see 'pidfile status --explain "
-	if !until(func() bool {
+	if !testproc.Until(func() bool {
 		w := start(t, path, "sleep", "1000")
 		pid := w.command(t)
 		w.signal(t, unix.SIGSTOP) // as good as a machine that is too busy for it
@@ -123,7 +124,7 @@ func TestStopThenRun(t *testing.T) {
 		c := exec.Command(binary, "stop", path)
 		c.Stdout = &stdout
 		stop := background(t, c)
-		eventually(t, "stop's end, or that it waits for the wrapper", func() bool { return blocked(path) > 0 || !alive(c.Process.Pid) })
+		testproc.Eventually(t, "stop's end, or that it waits for the wrapper", func() bool { return blocked(path) > 0 || !testproc.Alive(c.Process.Pid) })
 		w.signal(t, unix.SIGCONT)
 		code := stop.wait(t)
 		if code != 0 || !strings.Contains(stdout.String(), fmt.Sprintf("PID %d stopped (TERM, ", pid)) {
@@ -155,7 +156,7 @@ func TestStopThenRun(t *testing.T) {
 func TestStopWhileItEnds(t *testing.T) {
 	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
-	if !until(func() bool {
+	if !testproc.Until(func() bool {
 		w := start(t, path, "sleep", "1000")
 		pid := w.command(t)
 		w.signal(t, unix.SIGSTOP)
@@ -165,7 +166,7 @@ func TestStopWhileItEnds(t *testing.T) {
 		c := exec.Command(binary, "stop", "--json", path)
 		c.Stdout = &stdout
 		stop := background(t, c)
-		eventually(t, "stop's end, or that it waits for the wrapper", func() bool { return blocked(path) > 0 || !alive(c.Process.Pid) })
+		testproc.Eventually(t, "stop's end, or that it waits for the wrapper", func() bool { return blocked(path) > 0 || !testproc.Alive(c.Process.Pid) })
 		w.signal(t, unix.SIGCONT)
 		code := stop.wait(t)
 		w.wait(t)

@@ -198,7 +198,7 @@ func TestFlock(t *testing.T) {
 		}
 		// One that waits gets it at the end, on the file that is gone by then.
 		waiter := background(t, exec.Command("flock", c.path, "true"))
-		eventually(t, "flock's waiting", func() bool { return blocked(c.path) > 0 })
+		testproc.Eventually(t, "flock's waiting", func() bool { return blocked(c.path) > 0 })
 		kill(t, c.pid, unix.SIGTERM)
 		c.w.wait(t)
 		if code := waiter.wait(t); code != 0 {
@@ -273,7 +273,7 @@ func TestFlockHolds(t *testing.T) {
 			t.Errorf("run: exit code %d, want 75", code)
 		}
 		call(t, "clean", path).is(t, 0, "left alone, running")
-		if !alive(child) || !alive(w.Process.Pid) {
+		if !testproc.Alive(child) || !testproc.Alive(w.Process.Pid) {
 			t.Error("somebody was harmed")
 		}
 		kill(t, child, unix.SIGTERM)
@@ -302,7 +302,7 @@ func TestStartStopDaemonsDaemon(t *testing.T) {
 	begin := func() int {
 		tool(t, "start-stop-daemon", "--start", "--make-pidfile", "--background", "--pidfile", path, "--exec", "/bin/sleep", "--", "1000").exits(t, "--start", 0)
 		pid := awaitPID(t, path)
-		eventually(t, "sleep", func() bool {
+		testproc.Eventually(t, "sleep", func() bool {
 			exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 			return strings.HasSuffix(exe, "/sleep") || filepath.Base(exe) == "coreutils" || filepath.Base(exe) == "busybox"
 		})
@@ -317,7 +317,7 @@ func TestStartStopDaemonsDaemon(t *testing.T) {
 	call(t, "clean", path).is(t, 0, "left alone, running")
 	call(t, "wait", "-t", "0.05", path).is(t, 124, "still running")
 	call(t, "stop", path).is(t, 0, fmt.Sprintf(`PID %d stopped \(TERM`, pid))
-	if alive(pid) {
+	if testproc.Alive(pid) {
 		t.Error("it lives")
 	}
 	call(t, "status", path).is(t, 1, "stale")

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/go-pidfile/pidfile/internal/testproc"
 )
 
 // TestWaitEnds: wait sleeps until the process has ended, and exits as it did.
@@ -138,7 +140,7 @@ func TestWaitRunning(t *testing.T) {
 	t.Run("stale file", func(t *testing.T) {
 		needs(t, "flock")
 		path := filepath.Join(dir, "b.pid")
-		writeFile(t, path, fmt.Sprintln(deadPID(t)))
+		writeFile(t, path, fmt.Sprintln(testproc.DeadPID(t)))
 		c := background(t, exec.Command(binary, "wait", "--running", path))
 		opens(t, c.Process.Pid, "inotify")
 		holder := background(t, exec.Command("flock", path, "sleep", "1000"))

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -82,7 +83,7 @@ func (w *wrapper) told() string {
 // command waits until COMMAND runs and returns its PID, as the file has it.
 func (w *wrapper) command(t *testing.T) (pid int) {
 	t.Helper()
-	eventually(t, "a PID in "+w.path, func() bool {
+	testproc.Eventually(t, "a PID in "+w.path, func() bool {
 		text, _ := os.ReadFile(w.path)
 		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
 		// Between fork and exec it is pidfile yet.
@@ -98,7 +99,7 @@ func (w *wrapper) wait(t *testing.T) int {
 	select {
 	case <-w.ended:
 		return exitCode(t, w.err)
-	case <-time.After(patience):
+	case <-time.After(testproc.Patience):
 		t.Fatalf("pidfile run does not end; stderr: %s", w.told())
 		return -1
 	}

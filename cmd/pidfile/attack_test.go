@@ -425,7 +425,7 @@ func TestSignals(t *testing.T) {
 
 // TestShortRuns: many runs, and a reader that never sees half a file.
 func TestShortRuns(t *testing.T) {
-	n := testproc.Rounds(10000, 250, 50)
+	n := testproc.Rounds(10000, 200, 40)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	var (
 		stop        atomic.Bool
@@ -525,6 +525,7 @@ func TestStdin(t *testing.T) {
 
 // TestIdle: a wrapper that only waits uses no CPU.
 func TestIdle(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "2")
 	w.command(t)

@@ -148,7 +148,7 @@ func TestRivalReplace(t *testing.T) {
 	}
 	call(t, "stop", path).is(t, 0, "stopped")
 	floor, fastest := time.Since(began), testproc.Patience
-	for range testproc.Rounds(20, 3, 1) {
+	for range testproc.Rounds(20, 2, 1) {
 		path := filepath.Join(t.TempDir(), "a.pid")
 		ended := make(chan string, rivals)
 		began := time.Now()

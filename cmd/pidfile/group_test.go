@@ -121,6 +121,7 @@ func TestLaunchShows(t *testing.T) {
 			t.Errorf("exit code %d: %q", code, p.shows())
 		}
 		<-p.ended // nobody has the terminal
+		call(t, "stop", path).exits(t, "stop", 0)
 	})
 	t.Run("broken off", func(t *testing.T) {
 		if _, code := output(t, "start", "-q", path, "sh", "-c", "trap '' TERM; while :; do sleep .05; done"); code != 0 {
@@ -155,5 +156,4 @@ func TestLaunchShows(t *testing.T) {
 		}
 		noFile(t, path)
 	})
-	killOrphans()
 }

@@ -216,7 +216,7 @@ func TestSwappedDirectory(t *testing.T) {
 		}
 	}()
 	codes := map[int]int{}
-	for range testproc.Rounds(400, 40, 20) {
+	for range testproc.Rounds(400, 30, 15) {
 		for _, args := range [][]string{{"run", "-q", filepath.Join(d, "x.pid"), "true"}, {"clean", filepath.Join(d, "x.pid")}} {
 			_, code := output(t, args...)
 			codes[code]++
@@ -366,7 +366,7 @@ func TestCleanFollowsNoLink(t *testing.T) {
 		}
 	}()
 	cleaned := 0
-	for range testproc.Rounds(4000, 100, 40) {
+	for range testproc.Rounds(4000, 60, 20) {
 		for _, dir := range []string{d, link} { // one of them is the directory
 			_ = os.WriteFile(filepath.Join(dir, "y.pid"), fmt.Appendln(nil, deadestPID), 0o644)
 		}

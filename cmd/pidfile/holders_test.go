@@ -98,11 +98,16 @@ func TestStrayChild(t *testing.T) {
 		t.Errorf("the dead one is a holder: %s", r.stdout)
 	}
 
-	for _, args := range [][]string{{"stop", path}, {"stop", "-t", "0", path}, {"signal", "TERM", path}} {
-		if r := call(t, args...); r.code != 4 || !strings.Contains(r.stderr, fmt.Sprintf("PID %d (sleep)", child)) {
-			t.Errorf("%v: exit code %d, want 4, and the child's name: %s", args, r.code, r.stderr)
+	t.Run("refused", func(t *testing.T) {
+		for _, args := range [][]string{{"stop", path}, {"stop", "-t", "0", path}, {"signal", "TERM", path}} {
+			t.Run(strings.Join(args[:len(args)-1], " "), func(t *testing.T) {
+				parallel(t)
+				if r := call(t, args...); r.code != 4 || !strings.Contains(r.stderr, fmt.Sprintf("PID %d (sleep)", child)) {
+					t.Errorf("exit code %d, want 4, and the child's name: %s", r.code, r.stderr)
+				}
+			})
 		}
-	}
+	})
 	call(t, "clean", path).is(t, 0, "left alone, running")
 	call(t, "wait", "-t", "20ms", path).is(t, 124, "still running")
 	if code, _ := try(t, path, "true"); code != 75 {

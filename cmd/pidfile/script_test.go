@@ -29,8 +29,7 @@ import (
 //
 // a program bg, which runs its arguments with all output thrown away, $HELPER,
 // which is the helper that $PIDFILE_TEST_HELPER names,
-// and the conditions [root] and [knownbugs]: what does not work yet is skipped
-// unless PIDFILE_KNOWN_BUGS is set.
+// and the condition [root].
 func TestScripts(t *testing.T) {
 	parallel(t)
 	testscript.RunT(scriptT{t}, testscript.Params{
@@ -52,13 +51,10 @@ func TestScripts(t *testing.T) {
 			return os.Chmod(e.WorkDir, 0o755)
 		},
 		Condition: func(cond string) (bool, error) {
-			switch cond {
-			case "root":
-				return os.Getuid() == 0, nil
-			case "knownbugs":
-				return os.Getenv("PIDFILE_KNOWN_BUGS") != "", nil
+			if cond != "root" {
+				return false, fmt.Errorf("unknown condition %q", cond)
 			}
-			return false, fmt.Errorf("unknown condition %q", cond)
+			return os.Getuid() == 0, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":   scriptExits,

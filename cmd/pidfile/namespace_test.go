@@ -144,7 +144,7 @@ func TestInNamespace(t *testing.T) {
 	inside("list", dir).is(t, 0, `(?s)^STATE .*unknown  4194304 .*dead\.pid.*unknown  4194304 .*locked\.pid`)
 	inside("stop", dead).is(t, 0, `: not running\n$`)
 	inside("wait", dead).is(t, 0, `: not running\n$`)
-	inside("wait", "-t", "20ms", locked).is(t, 124, `: still running\n$`)
+	inside("wait", "-t", "500ms", locked).is(t, 124, `: still running\n$`)
 	if r := inside("stop", locked); r.code != 4 || !strings.Contains(r.stderr, "not proven") {
 		t.Errorf("stop: exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}

@@ -315,7 +315,7 @@ func TestStartStopDaemonsDaemon(t *testing.T) {
 	r.is(t, 0, "existed when the file was written")
 	refusedBy(t, path, pid, "/bin/sleep", "1000")
 	call(t, "clean", path).is(t, 0, "left alone, running")
-	call(t, "wait", "-t", "0.05", path).is(t, 124, "still running")
+	call(t, "wait", "-t", "0.5", path).is(t, 124, "still running")
 	call(t, "stop", path).is(t, 0, fmt.Sprintf(`PID %d stopped \(TERM`, pid))
 	if testproc.Alive(pid) {
 		t.Error("it lives")

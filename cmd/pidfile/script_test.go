@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -48,6 +49,11 @@ func TestScripts(t *testing.T) {
 			}
 			e.Setenv("HELPER", self)
 			e.Setenv("UNIQUE", "pidfile-test-"+strconv.Itoa(os.Getpid())+"-"+filepath.Base(e.WorkDir))
+			e.Defer(func() {
+				if e.T().(scriptT).Failed() {
+					endScript(e.WorkDir, "UNIQUE="+e.Getenv("UNIQUE"))
+				}
+			})
 			return os.Chmod(e.WorkDir, 0o755)
 		},
 		Condition: func(cond string) (bool, error) {
@@ -105,6 +111,29 @@ func scriptNeeds(e *testscript.Env) error {
 		}
 	}
 	return nil
+}
+
+// endScript ends the processes of a script that has failed, by their directory or
+// environment. One that stays in the background has testscript's pipe open, so that
+// it would wait for ever.
+func endScript(dir, variable string) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		p, err := os.FindProcess(pid) // a handle: if it ends now, no other is meant
+		if err != nil {
+			continue
+		}
+		cwd, _ := os.Readlink("/proc/" + e.Name() + "/cwd")
+		env, _ := os.ReadFile("/proc/" + e.Name() + "/environ")
+		if strings.HasPrefix(cwd+"/", dir+"/") || slices.Contains(strings.Split(string(env), "\x00"), variable) {
+			_ = p.Kill()
+		}
+		_ = p.Release()
+	}
 }
 
 func scriptExits(ts *testscript.TestScript, neg bool, args []string) {

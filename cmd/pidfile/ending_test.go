@@ -129,7 +129,7 @@ func TestStatusAtTheEnd(t *testing.T) {
 // Rivals that replace each other: each runs COMMAND until it is replaced. None gives
 // up, and none sleeps for nothing.
 func TestRivalReplace(t *testing.T) {
-	const rivals = 20
+	rivals := testproc.Rounds(20, 20, 8)
 	began := time.Now()
 	path := filepath.Join(t.TempDir(), "a.pid")
 	var before int

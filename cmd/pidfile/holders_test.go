@@ -109,7 +109,7 @@ func TestStrayChild(t *testing.T) {
 		}
 	})
 	call(t, "clean", path).is(t, 0, "left alone, running")
-	call(t, "wait", "-t", "500ms", path).is(t, 124, "still running")
+	call(t, "wait", "-t", "2s", path).is(t, 124, "still running")
 	if code, _ := try(t, path, "true"); code != 75 {
 		t.Errorf("a second start: exit code %d, want 75", code)
 	}

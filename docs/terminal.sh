@@ -4,12 +4,15 @@
 #	docs/terminal.sh >docs/terminal.svg
 #
 # It shows what the command of this clone prints now (see docs/session.sh), cut at
-# 88 columns as a terminal does.
+# 88 columns as a terminal does. $PIDFILE_BIN is the directory of one that is built.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bin=$(mktemp -d)
-trap 'rm -rf "$bin"' EXIT
-CGO_ENABLED=0 go build -o "$bin/pidfile" ./cmd/pidfile
+bin=${PIDFILE_BIN-}
+if [ -z "$bin" ]; then
+	bin=$(mktemp -d)
+	trap 'rm -rf "$bin"' EXIT
+	CGO_ENABLED=0 go build -o "$bin/pidfile" ./cmd/pidfile
+fi
 
 PATH=$bin:$PATH docs/session.sh <<'SESSION' | perl -e '
 	my ($columns, $line, $wide, @rows) = (88, 20, 8.43);

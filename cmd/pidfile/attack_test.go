@@ -6,13 +6,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -23,283 +19,23 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
-// passed are the signals that COMMAND gets in the wrapper's stead.
-var passed = []syscall.Signal{
-	unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT,
-	unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGCONT,
-}
-
-// helper is COMMAND in the tests that need more than a shell can. It never
-// returns.
-func helper(mode string) {
-	switch mode {
-	case "signals": // appends the name of each signal that it gets to the file $LOG
-		c := make(chan os.Signal, 1024)
-		for _, sig := range passed {
-			signal.Notify(c, sig)
-		}
-		log, err := os.OpenFile(os.Getenv("LOG"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-		if err != nil {
-			panic(err)
-		}
-		fmt.Fprintln(log, "ready")
-		for sig := range c {
-			fmt.Fprintln(log, unix.SignalName(sig.(syscall.Signal)))
-		}
-	case "true":
-		os.Exit(0)
-	case "write": // to every file that it has inherited, and says what worked
-		writeInherited()
-	case "blind": // a PID 1 that knows of the child only that it started
-		c := exec.Command(os.Args[1], os.Args[2:]...)
-		c.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PIDFILE_TEST_HELPER=") })
-		c.Stdout, c.Stderr = os.Stdout, os.Stderr
-		_ = c.Run()
-		os.Exit(c.ProcessState.ExitCode())
-	case "notify": // becomes user $AS, if any; writes its PID to $UP, reads $GATE, and says that it is ready
-		if uid, err := strconv.Atoi(os.Getenv("AS")); err == nil {
-			if err := syscall.Setuid(uid); err != nil {
-				panic(err)
-			}
-		}
-		if err := os.WriteFile(os.Getenv("UP"), fmt.Appendln(nil, os.Getpid()), 0o666); err != nil {
-			panic(err)
-		}
-		if gate := os.Getenv("GATE"); gate != "" {
-			_, _ = os.ReadFile(gate)
-		}
-		conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
-		if err == nil {
-			_, err = conn.Write([]byte("STATUS=fine\nREADY=1\n"))
-		}
-		if err != nil {
-			panic(err)
-		}
-		select {} // until it is told to end
-	}
-	panic("unknown helper " + mode)
-}
-
-// helperCommand is the environment and the command line that run helper.
-func helperCommand(t *testing.T, mode string) (env []string, command string) {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return append(os.Environ(), "PIDFILE_TEST_HELPER="+mode), self
-}
-
-// A wrapper is a "pidfile run" that a test started.
-type wrapper struct {
-	*exec.Cmd
-	path   string
-	log    string       // the file that stderr goes to, "" if it is a terminal
-	stderr bytes.Buffer // complete once it is waited for
-	stdin  io.WriteCloser
-	err    error
-	ended  chan struct{}
-}
-
-// start starts "pidfile run PATH ARGS". Its stdin is a pipe that the test may close.
-func start(t *testing.T, path string, args ...string) *wrapper {
-	t.Helper()
-	w := prepare(t, path, args...)
-	w.begin(t)
-	return w
-}
-
-func prepare(t *testing.T, path string, args ...string) *wrapper {
-	t.Helper()
-	w := &wrapper{Cmd: exec.Command(binary, append([]string{"run", path}, args...)...), path: path, ended: make(chan struct{})}
-	var err error
-	if w.stdin, err = w.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	return w
-}
-
-func (w *wrapper) begin(t *testing.T) {
-	t.Helper()
-	// A file, not a pipe: nobody waits until the last orphan has closed it.
-	w.log = filepath.Join(t.TempDir(), "stderr")
-	told, err := os.Create(w.log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Stderr = told
-	if err := w.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		w.err = w.Cmd.Wait()
-		_, _ = told.Seek(0, io.SeekStart)
-		_, _ = w.stderr.ReadFrom(told)
-		told.Close()
-		close(w.ended)
-	}()
-	t.Cleanup(func() {
-		_ = w.Process.Kill() // it knows whether it was reaped
-		<-w.ended
-		killOrphans()
-	})
-}
-
-// told returns what the wrapper wrote to stderr until now.
-func (w *wrapper) told() string {
-	text, _ := os.ReadFile(w.log)
-	return string(text)
-}
-
-// command waits until COMMAND runs and returns its PID, as the file has it.
-func (w *wrapper) command(t *testing.T) (pid int) {
-	t.Helper()
-	eventually(t, "a PID in "+w.path, func() bool {
-		text, _ := os.ReadFile(w.path)
-		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
-		// Between fork and exec it is pidfile yet.
-		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-		return err == nil && exe != binary
-	})
-	return pid
-}
-
-// wait waits for the end and returns the exit code, 128+N after a signal.
-func (w *wrapper) wait(t *testing.T) int {
-	t.Helper()
-	select {
-	case <-w.ended:
-		return exitCode(t, w.err)
-	case <-time.After(patience):
-		t.Fatalf("pidfile run does not end; stderr: %s", w.told())
-		return -1
-	}
-}
-
-// stop ends it with a TERM, in good order.
-func (w *wrapper) stop(t *testing.T) {
-	t.Helper()
-	w.signal(t, unix.SIGTERM)
-	if code := w.wait(t); code != 143 {
-		t.Errorf("exit code %d after TERM, want 143; stderr: %s", code, &w.stderr)
-	}
-	noFile(t, w.path)
-}
-
-func (w *wrapper) signal(t *testing.T, sig syscall.Signal) {
-	t.Helper()
-	if err := w.Process.Signal(sig); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// try runs "pidfile run PATH ARGS" to its end.
-func try(t *testing.T, path string, args ...string) (code int, stderr string) {
-	t.Helper()
-	w := start(t, path, args...)
-	w.stdin.Close()
-	return w.wait(t), w.stderr.String()
-}
-
-// refusedBy checks that a start is refused, and that it is told by whom.
-func refusedBy(t *testing.T, path string, pid int, args ...string) {
-	t.Helper()
-	if len(args) == 0 {
-		args = []string{"true"}
-	}
-	code, stderr := try(t, path, args...)
-	if code != 75 || !strings.Contains(stderr, fmt.Sprintf("already running: PID %d ", pid)) {
-		t.Errorf("a second start: exit code %d, want 75, by PID %d: %s", code, pid, stderr)
-	}
-}
-
-// works checks that a start works and cleans up.
-func works(t *testing.T, path string) {
-	t.Helper()
-	if code, stderr := try(t, path, "true"); code != 0 || stderr != "" {
-		t.Errorf("the next start: exit code %d: %s", code, stderr)
-	}
-	noFile(t, path)
-}
-
-func noFile(t *testing.T, path string) {
-	t.Helper()
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		text, _ := os.ReadFile(path)
-		t.Errorf("%s is left: %q, %v", path, text, err)
-	}
-}
-
-// children returns the children of this process: those it started, and the
-// orphans that came to it.
-func children() (pids []int) {
-	tasks, _ := filepath.Glob("/proc/self/task/*/children")
-	for _, task := range tasks {
-		text, _ := os.ReadFile(task)
-		for _, s := range strings.Fields(string(text)) {
-			if pid, err := strconv.Atoi(s); err == nil {
-				pids = append(pids, pid)
-			}
-		}
-	}
-	return pids
-}
-
-// killOrphans ends and reaps all children. They are ours until then, so their
-// PIDs are nobody else's.
-func killOrphans() {
-	for {
-		pids := children()
-		if len(pids) == 0 {
-			return
-		}
-		for _, pid := range pids {
-			_ = unix.Kill(pid, unix.SIGKILL)
-			_, _ = unix.Wait4(pid, nil, 0, nil)
-		}
-	}
-}
-
-// kill ends our descendant pid and returns when it is gone or a zombie.
-func kill(t *testing.T, pid int, sig syscall.Signal) {
-	t.Helper()
-	if err := unix.Kill(pid, sig); err != nil {
-		t.Fatalf("kill %d: %v", pid, err)
-	}
-	eventually(t, fmt.Sprintf("end of %d", pid), func() bool { return !alive(pid) })
-}
-
-func alive(pid int) bool {
-	s := procState(pid)
-	return s != 0 && s != 'Z' && s != 'X'
-}
-
-// deadPID is the PID of nobody, of a moment ago.
-func deadPID(t *testing.T) int {
-	t.Helper()
-	c := exec.Command("true")
-	if err := c.Run(); err != nil {
-		t.Fatal(err)
-	}
-	return c.Process.Pid
-}
-
-// TestContenders starts 100 at once, behind one gate.
+// TestContenders starts many at once, behind one gate.
 func TestContenders(t *testing.T) {
 	for _, stale := range []bool{false, true} {
 		t.Run(map[bool]string{false: "absent", true: "stale"}[stale], func(t *testing.T) {
 			dir := t.TempDir()
 			path, log, gate := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log"), filepath.Join(dir, "gate")
 			if stale {
-				writeFile(t, path, fmt.Sprintln(deadPID(t)))
+				writeFile(t, path, fmt.Sprintln(testproc.DeadPID(t)))
 			}
 			if err := unix.Mkfifo(gate, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			const n = 100
+			n := testproc.Rounds(100, 40, 20)
 			all := make([]*wrapper, n)
 			for i := range all {
 				// Opening a FIFO to read it waits until somebody opens it to write.
@@ -309,7 +45,7 @@ func TestContenders(t *testing.T) {
 				all[i] = w
 			}
 			for _, w := range all {
-				eventually(t, "a contender at the gate", func() bool {
+				testproc.Eventually(t, "a contender at the gate", func() bool {
 					wchan, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", w.Process.Pid))
 					return err != nil || bytes.HasPrefix(wchan, fmt.Append(nil, unix.SYS_OPENAT, " "))
 				})
@@ -321,7 +57,7 @@ func TestContenders(t *testing.T) {
 			defer open.Close()
 
 			var winner *wrapper
-			eventually(t, "all but one to end", func() bool {
+			testproc.Eventually(t, "all but one to end", func() bool {
 				running := 0
 				for _, w := range all {
 					select {
@@ -363,6 +99,7 @@ func TestContenders(t *testing.T) {
 }
 
 func TestCommandKilled(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "1000")
 	kill(t, w.command(t), unix.SIGKILL)
@@ -374,13 +111,14 @@ func TestCommandKilled(t *testing.T) {
 }
 
 func TestWrapperKilled(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	for range 10 {
 		w := start(t, path, "sleep", "1000")
 		pid := w.command(t)
 		w.signal(t, unix.SIGKILL)
 		w.wait(t)
-		if !alive(pid) {
+		if !testproc.Alive(pid) {
 			t.Fatal("COMMAND ended with its wrapper")
 		}
 		// Another program, so that it is the lock that refuses it.
@@ -396,6 +134,7 @@ func TestWrapperKilled(t *testing.T) {
 }
 
 func TestBothKilled(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	for i := range 20 {
 		w := start(t, path, "sleep", "1000")
@@ -415,7 +154,7 @@ func TestBothKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.wait(t)
-		eventually(t, "end of COMMAND", func() bool { return !alive(pid) })
+		testproc.Eventually(t, "end of COMMAND", func() bool { return !testproc.Alive(pid) })
 		works(t, path)
 		killOrphans()
 	}
@@ -424,10 +163,10 @@ func TestBothKilled(t *testing.T) {
 // TestKilledAnywhere kills the wrapper with its whole process group at a random
 // moment: the next start works, always.
 func TestKilledAnywhere(t *testing.T) {
+	killOrphans() // of earlier tests
 	path := filepath.Join(t.TempDir(), "a.pid")
-	left := 0
-	n := 0
-	for began := time.Now(); n < 100 && time.Since(began) < 4*time.Second; n++ {
+	left, n := 0, testproc.Rounds(1000, 60, 20)
+	for range n {
 		w := prepare(t, path, "sleep", "0.003")
 		w.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		w.begin(t)
@@ -442,7 +181,7 @@ func TestKilledAnywhere(t *testing.T) {
 		if _, err := os.Lstat(path); err == nil {
 			left++
 		}
-		eventually(t, "end of COMMAND", func() bool { return !slices.ContainsFunc(children(), alive) })
+		testproc.Eventually(t, "end of COMMAND", func() bool { return !slices.ContainsFunc(testproc.Children(os.Getpid()), testproc.Alive) })
 		works(t, path)
 		killOrphans()
 	}
@@ -453,6 +192,7 @@ func TestKilledAnywhere(t *testing.T) {
 }
 
 func TestBackgroundChild(t *testing.T) {
+	parallel(t)
 	for _, flag := range []string{"", "--close", "--mode=0600"} {
 		path := filepath.Join(t.TempDir(), "a.pid")
 		log := filepath.Join(t.TempDir(), "log")
@@ -467,7 +207,7 @@ func TestBackgroundChild(t *testing.T) {
 		}
 		text, _ := os.ReadFile(log)
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-		if !alive(pid) {
+		if !testproc.Alive(pid) {
 			t.Fatalf("the child that was left behind has ended: %q", text)
 		}
 		noFile(t, path)
@@ -481,12 +221,13 @@ func TestBackgroundChild(t *testing.T) {
 // child has inherited, so that its lock must be given up and not only closed.
 func TestBackgroundChildAndWaiter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.pid")
+	killOrphans() // of earlier tests
 	first := start(t, path, "sh", "-c", "sleep 1000 & read x; exit 3")
 	first.command(t)
 	waiter := prepare(t, path, "true")
 	waiter.Args = slices.Insert(waiter.Args, 2, "-w")
 	waiter.begin(t)
-	eventually(t, "a waiter", func() bool { return blocked(path) == 1 })
+	testproc.Eventually(t, "a waiter", func() bool { return blocked(path) == 1 })
 	first.stdin.Close()
 	if code := first.wait(t); code != 3 {
 		t.Errorf("exit code %d, want 3: %s", code, &first.stderr)
@@ -494,7 +235,7 @@ func TestBackgroundChildAndWaiter(t *testing.T) {
 	if code := waiter.wait(t); code != 0 {
 		t.Errorf("the waiter: exit code %d: %s", code, &waiter.stderr)
 	}
-	if !slices.ContainsFunc(children(), alive) {
+	if !slices.ContainsFunc(testproc.Children(os.Getpid()), testproc.Alive) {
 		t.Error("there was no child: nothing is shown")
 	}
 	noFile(t, path)
@@ -503,11 +244,12 @@ func TestBackgroundChildAndWaiter(t *testing.T) {
 // TestClosedDescriptors has a COMMAND that closes all that it inherited, as
 // daemons do.
 func TestClosedDescriptors(t *testing.T) {
+	parallel(t)
 	needs(t, "bash")
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "bash", "-c", `for fd in /proc/self/fd/*; do fd=${fd##*/}; test $fd -gt 2 && eval "exec $fd>&-"; done; exec sleep 1000`)
 	var pid int
-	eventually(t, "sleep without descriptors", func() bool {
+	testproc.Eventually(t, "sleep without descriptors", func() bool {
 		pid = w.command(t)
 		exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 		return strings.HasSuffix(exe, "/sleep") || strings.HasSuffix(exe, "/coreutils")
@@ -529,12 +271,13 @@ func TestClosedDescriptors(t *testing.T) {
 	if out, code := output(t, "run", "-q", path, "true"); code != 0 || len(out) > 0 { // and another's
 		t.Errorf("another program exits %d and says %s", code, out)
 	}
-	if !alive(pid) {
+	if !testproc.Alive(pid) {
 		t.Error("COMMAND was ended")
 	}
 }
 
 func TestDeleted(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "1000")
 	pid := w.command(t)
@@ -543,7 +286,7 @@ func TestDeleted(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		eventually(t, "the file again", func() bool {
+		testproc.Eventually(t, "the file again", func() bool {
 			text, err := os.ReadFile(path)
 			if err == nil && string(text) != fmt.Sprintln(pid) {
 				t.Fatalf("the file says %q, not %d", text, pid)
@@ -551,7 +294,7 @@ func TestDeleted(t *testing.T) {
 			return err == nil
 		})
 		t.Logf("put back after %v", time.Since(began).Round(time.Millisecond))
-		eventually(t, "a note", func() bool {
+		testproc.Eventually(t, "a note", func() bool {
 			return strings.Count(w.told(), fmt.Sprintf("pidfile: %s was removed", path)) == i+1
 		})
 		refusedBy(t, path, pid)
@@ -563,6 +306,7 @@ func TestDeleted(t *testing.T) {
 }
 
 func TestReplaced(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path, other := filepath.Join(dir, "a.pid"), filepath.Join(dir, "other")
 	ours := fmt.Sprintln(os.Getpid()) // alive: it may have written it
@@ -583,7 +327,7 @@ func TestReplaced(t *testing.T) {
 			w := start(t, path, "sleep", "1000")
 			pid := w.command(t)
 			c.replace()
-			eventually(t, "a warning", func() bool {
+			testproc.Eventually(t, "a warning", func() bool {
 				return strings.Contains(w.told(), "pidfile: warning: "+path) && strings.Contains(w.told(), strconv.Itoa(pid))
 			})
 			w.signal(t, unix.SIGTERM)
@@ -603,18 +347,19 @@ func TestReplaced(t *testing.T) {
 }
 
 func TestTerm(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "1000")
 	pid := w.command(t)
 	w.stop(t)
-	if alive(pid) {
+	if testproc.Alive(pid) {
 		t.Error("COMMAND survived")
 	}
 
 	// COMMAND's answer counts, not ours.
 	up := filepath.Join(t.TempDir(), "up")
 	w = start(t, path, "sh", "-c", `trap "exit 7" TERM; echo >"$1"; while :; do read x; done`, "sh", up)
-	eventually(t, "COMMAND", func() bool { _, err := os.Stat(up); return err == nil })
+	testproc.Eventually(t, "COMMAND", func() bool { _, err := os.Stat(up); return err == nil })
 	w.signal(t, unix.SIGTERM)
 	if code := w.wait(t); code != 7 {
 		t.Errorf("exit code %d, want 7", code)
@@ -624,13 +369,14 @@ func TestTerm(t *testing.T) {
 
 // TestTermWhileWaiting: a waiter that is told to go goes, and nothing happens.
 func TestTermWhileWaiting(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "1000")
 	w.command(t)
 	waiter := prepare(t, path, "true")
 	waiter.Args = slices.Insert(waiter.Args, 2, "-w")
 	waiter.begin(t)
-	eventually(t, "a waiter", func() bool { return blocked(path) == 1 })
+	testproc.Eventually(t, "a waiter", func() bool { return blocked(path) == 1 })
 	waiter.signal(t, unix.SIGTERM)
 	if code := waiter.wait(t); code != 143 {
 		t.Errorf("exit code %d, want 143: %s", code, &waiter.stderr)
@@ -638,15 +384,9 @@ func TestTermWhileWaiting(t *testing.T) {
 	w.stop(t)
 }
 
-// logged returns the signals that a "signals" helper got, after ready.
-func logged(path string) []string {
-	text, _ := os.ReadFile(path)
-	names := strings.Fields(string(text))
-	return names[min(len(names), 1):]
-}
-
 // TestSignals: each signal reaches COMMAND exactly once.
 func TestSignals(t *testing.T) {
+	parallel(t)
 	needs(t, "kill")
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
@@ -655,7 +395,7 @@ func TestSignals(t *testing.T) {
 	w.Env = append(env, "LOG="+log)
 	w.begin(t)
 	pid := w.command(t)
-	eventually(t, "COMMAND", func() bool { text, _ := os.ReadFile(log); return len(text) > 0 })
+	testproc.Eventually(t, "COMMAND", func() bool { text, _ := os.ReadFile(log); return len(text) > 0 })
 	var want []string
 	for round := range 5 {
 		for _, sig := range passed {
@@ -667,7 +407,7 @@ func TestSignals(t *testing.T) {
 			want = append(want, unix.SignalName(sig))
 			// The next one is sent when this one is there: one that came twice
 			// would be there before the next.
-			eventually(t, strings.Join(want, " "), func() bool { return len(logged(log)) >= len(want) })
+			testproc.Eventually(t, strings.Join(want, " "), func() bool { return len(logged(log)) >= len(want) })
 			if got := logged(log); !slices.Equal(got, want) {
 				t.Fatalf("COMMAND got %v, want %v", got, want)
 			}
@@ -683,15 +423,9 @@ func TestSignals(t *testing.T) {
 	noFile(t, path)
 }
 
-// TestShortRuns: thousands of runs, and a reader who never sees half a file. On
-// a machine that has other work they are fewer, so as to end in time.
+// TestShortRuns: many runs, and a reader that never sees half a file.
 func TestShortRuns(t *testing.T) {
-	n, limit := 2000, 12*time.Second
-	if os.Getenv("PIDFILE_LONG") != "" {
-		n, limit = 10000, time.Hour
-	} else if testing.Short() {
-		n = 200
-	}
+	n := testproc.Rounds(10000, 200, 40)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	var (
 		stop        atomic.Bool
@@ -718,8 +452,7 @@ func TestShortRuns(t *testing.T) {
 	})
 	// sh itself reads the file in half of the runs, and is exec'd in the other.
 	scripts := []string{`read pid <"$PIDFILE_HELD"; echo $$ $pid`, `printf "$$ "; exec cat "$PIDFILE_HELD"`}
-	i := 0
-	for began := time.Now(); i < n && time.Since(began) < limit; i++ {
+	for i := range n {
 		out, err := exec.Command(binary, "run", path, "sh", "-c", scripts[i%2]).Output()
 		f := strings.Fields(string(out))
 		if err != nil || len(f) != 2 || f[0] != f[1] {
@@ -733,18 +466,22 @@ func TestShortRuns(t *testing.T) {
 		t.Errorf("a reader saw %s", bad)
 	}
 	noFile(t, path)
-	t.Logf("%d runs, %d looks, %d of them saw a file", i, looks, hits)
+	t.Logf("%d runs, %d looks, %d of them saw a file", n, looks, hits)
+	if hits == 0 {
+		t.Error("no look saw a file: nothing is shown")
+	}
 }
 
 // TestZombie: who has ended but is not reaped does not run.
 func TestZombie(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	c := exec.Command("true")
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Wait() }()
-	eventually(t, "a zombie", func() bool { return procState(c.Process.Pid) == 'Z' })
+	testproc.Eventually(t, "a zombie", func() bool { return testproc.State(c.Process.Pid) == 'Z' })
 	writeFile(t, path, fmt.Sprintln(c.Process.Pid))
 	if out, code := output(t, "status", "--explain", path); code != 1 || !bytes.Contains(out, []byte("reaped")) {
 		t.Errorf("status exits %d and says %s", code, out)
@@ -759,7 +496,7 @@ func TestZombie(t *testing.T) {
 	w := start(t, path, "sleep", "1000")
 	pid := w.command(t)
 	w.signal(t, unix.SIGSTOP)
-	eventually(t, "a stopped wrapper", func() bool { return procState(w.Process.Pid) == 'T' })
+	testproc.Eventually(t, "a stopped wrapper", func() bool { return testproc.State(w.Process.Pid) == 'T' })
 	kill(t, pid, unix.SIGKILL)
 	if code, stderr := try(t, path, "true"); code != 75 {
 		t.Errorf("a start under a stopped wrapper: exit code %d: %s", code, stderr)
@@ -773,6 +510,7 @@ func TestZombie(t *testing.T) {
 
 // TestStdin pipes data through.
 func TestStdin(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<17)
 	for _, flags := range [][]string{{}, {"--exec"}, {"--close"}} {
@@ -787,6 +525,7 @@ func TestStdin(t *testing.T) {
 
 // TestIdle: a wrapper that only waits uses no CPU.
 func TestIdle(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "2")
 	w.command(t)
@@ -829,6 +568,7 @@ func TestIdle(t *testing.T) {
 
 // TestHandOver: 20 waiters, each of whom runs once and alone.
 func TestHandOver(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
 	first := start(t, path, "sh", "-c", "read x")
@@ -841,7 +581,7 @@ func TestHandOver(t *testing.T) {
 		w.begin(t)
 		all = append(all, w)
 	}
-	eventually(t, "20 waiters", func() bool { return blocked(path) == n })
+	testproc.Eventually(t, "20 waiters", func() bool { return blocked(path) == n })
 	first.stdin.Close()
 	first.wait(t)
 	for i, w := range all {

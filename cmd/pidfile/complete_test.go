@@ -17,6 +17,7 @@ const bashCompletion = "/usr/share/bash-completion/bash_completion"
 
 // TestCompletion asks the real shells what they complete.
 func TestCompletion(t *testing.T) {
+	parallel(t)
 	work := t.TempDir()
 	for _, dir := range []string{"folder", "bin"} {
 		if err := os.Mkdir(filepath.Join(work, dir), 0o755); err != nil {
@@ -25,7 +26,7 @@ func TestCompletion(t *testing.T) {
 	}
 	writeFile(t, filepath.Join(work, "stale.pid"), "4194304\n")
 	writeFile(t, filepath.Join(work, "text"), "")
-	if err := os.WriteFile(filepath.Join(work, "bin", "xyzzy-program"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+	if err := writeProgram(filepath.Join(work, "bin", "xyzzy-program"), []byte("#!/bin/sh\n")); err != nil {
 		t.Fatal(err)
 	}
 	cases := []struct {

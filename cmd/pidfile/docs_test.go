@@ -19,6 +19,7 @@ import (
 //
 // A block that cannot be run has the line "<!-- not run: REASON -->" before it.
 func TestConsoleBlocks(t *testing.T) {
+	parallel(t)
 	testproc.Root(t) // whose name they show
 	testproc.Tool(t, "bash")
 	testproc.Tool(t, "perl")
@@ -73,10 +74,13 @@ func session(t *testing.T, block string) string {
 
 // TestTerminalPicture draws the picture of README again.
 func TestTerminalPicture(t *testing.T) {
+	parallel(t)
 	testproc.Tool(t, "bash")
 	testproc.Tool(t, "perl")
 	const picture = "../../docs/terminal.svg"
-	drawn, err := exec.Command("../../docs/terminal.sh").Output()
+	c := exec.Command("../../docs/terminal.sh")
+	c.Env = append(os.Environ(), "PIDFILE_BIN="+filepath.Dir(binary))
+	drawn, err := c.Output()
 	if err != nil {
 		t.Fatalf("docs/terminal.sh: %v", err)
 	}
@@ -96,6 +100,7 @@ func TestTerminalPicture(t *testing.T) {
 
 // TestReadme: it is short, and its program compiles.
 func TestReadme(t *testing.T) {
+	parallel(t)
 	text := documents(t)["../../README.md"]
 	if n := strings.Count(text, "\n"); n > 200 {
 		t.Errorf("README.md has %d lines, more than 200", n)

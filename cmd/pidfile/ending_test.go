@@ -15,15 +15,9 @@ import (
 	"sync"
 	"testing"
 	"time"
-)
 
-// rounds is how often a race is run: briefly, unless PIDFILE_LONG=1.
-func rounds(long, brief int) int {
-	if os.Getenv("PIDFILE_LONG") != "" {
-		return long
-	}
-	return brief
-}
+	"github.com/go-pidfile/pidfile/internal/testproc"
+)
 
 // race runs rounds of a race with a COMMAND that has just started, and checks the
 // exit codes of what it returns. At the end the file is gone and a start works.
@@ -37,7 +31,7 @@ func race(t *testing.T, n int, round func(path string, command *os.Process) []*e
 			t.Fatal(err)
 		}
 		var pid int
-		eventually(t, "a PID in "+path, func() bool {
+		testproc.Eventually(t, "a PID in "+path, func() bool {
 			text, _ := os.ReadFile(path)
 			pid, _ = strconv.Atoi(string(text[:max(0, len(text)-1)]))
 			return pid > 0
@@ -83,21 +77,21 @@ func begun(t *testing.T, args ...string) *exec.Cmd {
 
 // Two stops at once, one of which finds what the other has just ended.
 func TestTwoStops(t *testing.T) {
-	race(t, rounds(1000, 60), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 40, 10), func(path string, command *os.Process) []*exec.Cmd {
 		return []*exec.Cmd{begun(t, "stop", path), begun(t, "stop", path)}
 	}, 0)
 }
 
 // A stop within 3 ms of COMMAND's own end.
 func TestStopAtTheEnd(t *testing.T) {
-	race(t, rounds(1000, 60), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 40, 10), func(path string, command *os.Process) []*exec.Cmd {
 		return atTheEnd(command, func() *exec.Cmd { return begun(t, "stop", path) })
 	}, 0)
 }
 
 // A signal within 3 ms of it: it is sent, or there is nobody to send it to.
 func TestSignalAtTheEnd(t *testing.T) {
-	race(t, rounds(1000, 60), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 40, 10), func(path string, command *os.Process) []*exec.Cmd {
 		return atTheEnd(command, func() *exec.Cmd { return begun(t, "signal", "CONT", path) })
 	}, 0, 3)
 }
@@ -113,7 +107,7 @@ func atTheEnd(command *os.Process, begin func() *exec.Cmd) []*exec.Cmd {
 // Status never says of a file that is just being released that another host has it.
 func TestStatusAtTheEnd(t *testing.T) {
 	far := regexp.MustCompile("another PID namespace")
-	race(t, rounds(1000, 60), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 40, 10), func(path string, command *os.Process) []*exec.Cmd {
 		var wrong bytes.Buffer
 		var c *exec.Cmd
 		atTheEnd(command, func() *exec.Cmd {
@@ -135,13 +129,13 @@ func TestStatusAtTheEnd(t *testing.T) {
 // Rivals that replace each other: each runs COMMAND until it is replaced. None gives
 // up, and none sleeps for nothing.
 func TestRivalReplace(t *testing.T) {
-	const rivals = 20
+	rivals := testproc.Rounds(20, 20, 8)
 	began := time.Now()
 	path := filepath.Join(t.TempDir(), "a.pid")
 	var before int
 	for range rivals { // one after the other, which is as fast as it can be
 		w := begun(t, "run", "--replace", path, "sleep", "1000")
-		eventually(t, "another PID in "+path, func() bool {
+		testproc.Eventually(t, "another PID in "+path, func() bool {
 			text, _ := os.ReadFile(path)
 			pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
 			if pid == 0 || pid == before {
@@ -153,8 +147,8 @@ func TestRivalReplace(t *testing.T) {
 		go func() { _ = w.Wait() }()
 	}
 	call(t, "stop", path).is(t, 0, "stopped")
-	floor, fastest := time.Since(began), patience
-	for range rounds(20, 4) {
+	floor, fastest := time.Since(began), testproc.Patience
+	for range testproc.Rounds(20, 2, 1) {
 		path := filepath.Join(t.TempDir(), "a.pid")
 		ended := make(chan string, rivals)
 		began := time.Now()
@@ -171,7 +165,7 @@ func TestRivalReplace(t *testing.T) {
 				if how != "exit code 143: " {
 					t.Error(how)
 				}
-			case <-time.After(patience):
+			case <-time.After(testproc.Patience):
 				t.Fatal("the rivals do not come to an end")
 			}
 		}
@@ -193,7 +187,7 @@ func TestRivalReplace(t *testing.T) {
 // Rival restarts: none fails to because of another.
 func TestRivalRestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.pid")
-	for range rounds(250, 5) {
+	for range testproc.Rounds(250, 5, 2) {
 		var all sync.WaitGroup
 		for range 4 {
 			c := begun(t, "restart", path, "--", "sleep", "1000")

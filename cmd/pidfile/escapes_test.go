@@ -17,6 +17,7 @@ const hostilePath = "\x1b]0;evil\a\x1b[31m\nx"
 // No command prints it as it is: to a pipe, or to a terminal, where the progress
 // lines are.
 func TestHostilePath(t *testing.T) {
+	parallel(t)
 	dir := filepath.Join(t.TempDir(), hostilePath)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)

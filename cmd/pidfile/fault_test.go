@@ -30,9 +30,9 @@ import (
 // in every thread and process, for every N, with every likely error number.
 // Internal/lock has the same for the protocol alone, to the single step.
 
-// A sample of the faults is tried, another one each time. PIDFILE_LONG=1 tries
-// all of them; PIDFILE_SEED=N tries a sample again.
-const faultSample = 12
+// A sample of the faults of each command is tried, another one each time.
+// PIDFILE_LONG=1 tries all of them; PIDFILE_SEED=N tries a sample again.
+const faultSample, faultSampleShort = 4, 1
 
 var (
 	// ofFiles may come from any call that names or uses a file.
@@ -104,8 +104,8 @@ var faultCases = []faultCase{
 }
 
 func TestFaults(t *testing.T) {
+	parallel(t)
 	testproc.Strace(t)
-	long := os.Getenv("PIDFILE_LONG") != ""
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("PIDFILE_SEED"); s != "" {
 		var err error
@@ -114,21 +114,20 @@ func TestFaults(t *testing.T) {
 		}
 	}
 	t.Logf("PIDFILE_SEED=%d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
 	bin := t.TempDir()
 	writeCommand(t, filepath.Join(bin, "COMMAND"), false)
 	writeCommand(t, filepath.Join(bin, "FOREVER"), true)
-	for _, c := range faultCases {
+	for i, c := range faultCases {
 		t.Run(c.name, func(t *testing.T) {
+			parallel(t)
 			faults := c.faults(t, bin)
 			if len(faults) < 30 {
 				t.Fatalf("only %d faults: they are not injected", len(faults))
 			}
 			all := len(faults)
+			random := rand.New(rand.NewPCG(seed, uint64(i)))
 			random.Shuffle(all, func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
-			if !long {
-				faults = faults[:min(all, faultSample)]
-			}
+			faults = faults[:testproc.Rounds(all, min(all, faultSample), faultSampleShort)]
 			t.Logf("%d of %d faults", len(faults), all)
 			for _, f := range faults {
 				t.Run(fmt.Sprintf("%s-%d-%s", f.call, f.n, f.errno), func(t *testing.T) { c.try(t, bin, &f) })
@@ -252,7 +251,7 @@ func (x *faultRun) run() (trace []byte) {
 	if err := c.Start(); err != nil {
 		x.Fatal(err)
 	}
-	late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
+	late := time.AfterFunc(testproc.Patience, func() { _ = c.Process.Kill() })
 	x.r.code = exitCode(x.T, c.Wait())
 	x.stuck = !late.Stop()
 	x.r.stdout, x.r.stderr = text(at("stdout")), text(at("stderr"))
@@ -316,7 +315,7 @@ func (x *faultRun) judge() {
 	case x.state == "running" && now != "running" && x.after == "running":
 		x.Errorf("the holder's file is %s", now)
 	}
-	if x.state == "running" && x.after == "running" && !alive(x.pid) {
+	if x.state == "running" && x.after == "running" && !testproc.Alive(x.pid) {
 		x.Error("the holder has ended")
 	}
 	if x.state == "stale" && strings.Contains(x.r.stdout+x.r.stderr, "already running") {
@@ -384,7 +383,7 @@ func (x *faultRun) untouched() {
 // settle ends who runs and shows that whatever is left hinders nobody.
 func (x *faultRun) settle() {
 	if x.holder != nil {
-		if alive(x.pid) {
+		if testproc.Alive(x.pid) {
 			x.holder.signal(x.T, unix.SIGTERM)
 		}
 		x.holder.wait(x.T)
@@ -452,7 +451,7 @@ func writeCommand(t *testing.T, name string, forever bool) {
 		}
 	}
 	b.Write(code)
-	if err := os.WriteFile(name, b.Bytes(), 0o755); err != nil {
+	if err := writeProgram(name, b.Bytes()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -460,6 +459,7 @@ func writeCommand(t *testing.T, name string, forever bool) {
 // TestPowerCut makes the states that a power cut may leave, and has the commands
 // judge them.
 func TestPowerCut(t *testing.T) {
+	parallel(t)
 	for _, c := range []struct {
 		name, text string
 		old        bool   // written before this boot
@@ -508,7 +508,7 @@ func TestPowerCut(t *testing.T) {
 			}
 			noFile(t, path)
 			noFile(t, spare)
-			if !alive(cat) {
+			if !testproc.Alive(cat) {
 				t.Error("an innocent has ended")
 			}
 			twin.stop(t)

@@ -17,6 +17,7 @@ import (
 // TestGroupJobControl: with --group COMMAND's group has the terminal, so that it
 // can read it and gets the keys; for the shell it is a job as any other.
 func TestGroupJobControl(t *testing.T) {
+	parallel(t)
 	bash := testproc.Tool(t, "bash")
 	p := newPseudoTerminal(t)
 	dir := t.TempDir()
@@ -34,13 +35,13 @@ func TestGroupJobControl(t *testing.T) {
 	}
 	p.waitScreen(t, "up\r\n")
 	for i := range 5 {
-		eventually(t, "COMMAND in the foreground", func() bool { return foreground(p) == pid })
+		testproc.Eventually(t, "COMMAND in the foreground", func() bool { return foreground(p) == pid })
 		p.types(t, fmt.Sprintf("line %d\n", i))
 		p.waitScreen(t, fmt.Sprintf("[line %d]\r\n", i))
 		p.types(t, "\x1a") // Ctrl-Z
 		stopped(t, true, pid, parent)
-		eventually(t, "the shell's prompt", func() bool { return strings.Count(p.shows(), "Stopped") == i+1 })
-		eventually(t, "the shell in the foreground", func() bool { return foreground(p) == shell.Process.Pid })
+		testproc.Eventually(t, "the shell's prompt", func() bool { return strings.Count(p.shows(), "Stopped") == i+1 })
+		testproc.Eventually(t, "the shell in the foreground", func() bool { return foreground(p) == shell.Process.Pid })
 		if _, code := output(t, "status", path); code != 0 {
 			t.Errorf("status of a stopped one exits %d", code)
 		}
@@ -50,10 +51,10 @@ func TestGroupJobControl(t *testing.T) {
 	// In the background it is stopped when it reads, as any job is.
 	p.types(t, "\x1a")
 	stopped(t, true, pid, parent)
-	eventually(t, "the shell in the foreground", func() bool { return foreground(p) == shell.Process.Pid })
+	testproc.Eventually(t, "the shell in the foreground", func() bool { return foreground(p) == shell.Process.Pid })
 	p.types(t, "bg\n")
 	asked := 0
-	eventually(t, "COMMAND in the foreground", func() bool {
+	testproc.Eventually(t, "COMMAND in the foreground", func() bool {
 		// The shell may take it back, since it sees late that it was stopped again.
 		if n := strings.Count(p.shows(), "READY> "); foreground(p) == shell.Process.Pid && n > asked {
 			asked = n
@@ -65,7 +66,7 @@ func TestGroupJobControl(t *testing.T) {
 	p.waitScreen(t, "[again]\r\n")
 
 	p.types(t, "\x03") // Ctrl-C
-	eventually(t, "end of the wrapper", func() bool { return !alive(parent) })
+	testproc.Eventually(t, "end of the wrapper", func() bool { return !testproc.Alive(parent) })
 	noFile(t, path)
 	p.types(t, "echo code-$?\n")
 	p.waitScreen(t, "code-130\r\n")
@@ -76,10 +77,10 @@ func TestGroupJobControl(t *testing.T) {
 // TestGroupWithoutJobControl: under a shell without it, or none, there is nobody
 // to continue a stopped job, and after the run the terminal is whose it was.
 func TestGroupWithoutJobControl(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path, bad := filepath.Join(dir, "a.pid"), filepath.Join(dir, "bad")
-	writeFile(t, bad, "#!/no/such/interpreter\n")
-	if err := os.Chmod(bad, 0o755); err != nil {
+	if err := writeProgram(bad, []byte("#!/no/such/interpreter\n")); err != nil {
 		t.Fatal(err)
 	}
 	t.Run("no shell", func(t *testing.T) {
@@ -108,6 +109,7 @@ func TestGroupWithoutJobControl(t *testing.T) {
 
 // TestLaunchShows: start and restart on a terminal.
 func TestLaunchShows(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.pid")
 	t.Run("start", func(t *testing.T) {
@@ -119,6 +121,7 @@ func TestLaunchShows(t *testing.T) {
 			t.Errorf("exit code %d: %q", code, p.shows())
 		}
 		<-p.ended // nobody has the terminal
+		call(t, "stop", path).exits(t, "stop", 0)
 	})
 	t.Run("broken off", func(t *testing.T) {
 		if _, code := output(t, "start", "-q", path, "sh", "-c", "trap '' TERM; while :; do sleep .05; done"); code != 0 {
@@ -133,7 +136,7 @@ func TestLaunchShows(t *testing.T) {
 			t.Errorf("exit code %d, want 130: %q", code, p.shows())
 		}
 		<-p.ended
-		if now := (&wrapper{path: path}).command(t); now != pid || !alive(pid) {
+		if now := (&wrapper{path: path}).command(t); now != pid || !testproc.Alive(pid) {
 			t.Errorf("PID %d runs, want %d", now, pid)
 		}
 		if _, code := output(t, "stop", "-t", "0", path); code != 0 {
@@ -153,5 +156,4 @@ func TestLaunchShows(t *testing.T) {
 		}
 		noFile(t, path)
 	})
-	killOrphans()
 }

@@ -52,7 +52,7 @@ func victim(t *testing.T) *exec.Cmd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if !alive(c.Process.Pid) {
+		if !testproc.Alive(c.Process.Pid) {
 			t.Error("the victim was ended")
 		}
 		_ = c.Process.Kill()
@@ -64,13 +64,14 @@ func victim(t *testing.T) *exec.Cmd {
 // TestCommandCannotWrite: what COMMAND inherits keeps the file locked, and no
 // more: not to write another's PID into root's file.
 func TestCommandCannotWrite(t *testing.T) {
+	parallel(t)
 	needRootHere(t)
 	v := victim(t)
 	env, self := helperCommand(t, "write")
 	copied := filepath.Join(openDirectory(t), "command") // where another user may execute it
 	program, err := os.ReadFile(self)
 	if err == nil {
-		err = os.WriteFile(copied, program, 0o755)
+		err = writeProgram(copied, program)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +151,7 @@ func needRootHere(t *testing.T) {
 // every start out, at once, and is found by stop.
 func TestHeirIsSeen(t *testing.T) {
 	fastest := func(path string, pid int) time.Duration {
-		best := patience
+		best := testproc.Patience
 		for range 8 {
 			began := time.Now()
 			refusedBy(t, path, pid)
@@ -215,7 +216,7 @@ func TestSwappedDirectory(t *testing.T) {
 		}
 	}()
 	codes := map[int]int{}
-	for range rounds(400, 40) {
+	for range testproc.Rounds(400, 30, 15) {
 		for _, args := range [][]string{{"run", "-q", filepath.Join(d, "x.pid"), "true"}, {"clean", filepath.Join(d, "x.pid")}} {
 			_, code := output(t, args...)
 			codes[code]++
@@ -234,6 +235,7 @@ func TestSwappedDirectory(t *testing.T) {
 
 // TestNotPIDFile: who forgets to name the PID file loses nothing.
 func TestNotPIDFile(t *testing.T) {
+	parallel(t)
 	ls, err := os.ReadFile("/bin/ls")
 	if err != nil {
 		t.Fatal(err)
@@ -298,6 +300,7 @@ func truncateTo(path string, size int64) error {
 
 // TestKernelFile: what looks like a file and is the kernel's state is not written.
 func TestKernelFile(t *testing.T) {
+	parallel(t)
 	needRootHere(t)
 	script := `hostname before && "$0" run /proc/sys/kernel/hostname true; code=$?; hostname; exit $code`
 	cmd := exec.Command("unshare", "--uts", "sh", "-c", script, binary)
@@ -310,16 +313,18 @@ func TestKernelFile(t *testing.T) {
 
 // TestPostmaster: a file whose first line is a PID is a PID file, whatever follows.
 func TestPostmaster(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "postmaster.pid")
-	writeFile(t, path, fmt.Sprintf("%d\n", deadPID(t))+strings.Repeat("/var/lib/postgresql/15/main\n5432\n", 400))
+	writeFile(t, path, fmt.Sprintf("%d\n", testproc.DeadPID(t))+strings.Repeat("/var/lib/postgresql/15/main\n5432\n", 400))
 	works(t, path)
 }
 
 // TestReadLock: a read lock, which everybody may take who may read a file, keeps
 // no start out.
 func TestReadLock(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
-	writeFile(t, path, fmt.Sprintf("%d\n", deadPID(t)))
+	writeFile(t, path, fmt.Sprintf("%d\n", testproc.DeadPID(t)))
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -340,7 +345,7 @@ func TestCleanFollowsNoLink(t *testing.T) {
 	needRootHere(t)
 	theirs, ours := openDirectory(t), openDirectory(t)
 	stale := filepath.Join(ours, "x.pid")
-	writeFile(t, stale, fmt.Sprintln(deadPID(t)))
+	writeFile(t, stale, fmt.Sprintln(testproc.DeadPID(t)))
 	d, link := filepath.Join(theirs, "d"), filepath.Join(theirs, "link")
 	if err := errors.Join(os.Mkdir(d, 0o755), os.Symlink(ours, link)); err != nil {
 		t.Fatal(err)
@@ -361,7 +366,7 @@ func TestCleanFollowsNoLink(t *testing.T) {
 		}
 	}()
 	cleaned := 0
-	for range rounds(4000, 400) {
+	for range testproc.Rounds(4000, 60, 20) {
 		for _, dir := range []string{d, link} { // one of them is the directory
 			_ = os.WriteFile(filepath.Join(dir, "y.pid"), fmt.Appendln(nil, deadestPID), 0o644)
 		}

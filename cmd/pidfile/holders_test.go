@@ -8,11 +8,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,14 +51,78 @@ func keptOut(t *testing.T) (path string, dead, holder int) {
 	w := start(t, path, "sleep", "1000")
 	dead = w.command(t)
 	c := background(t, ordinary(reader, exec.Command("flock", path, "sleep", "1000")))
-	eventually(t, "a waiter", func() bool { return blocked(path) > 0 })
+	testproc.Eventually(t, "a waiter", func() bool { return blocked(path) > 0 })
 	if err := w.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	w.wait(t)
 	kill(t, dead, unix.SIGKILL)
-	eventually(t, "the user's lock", func() bool { return blocked(path) == 0 })
+	testproc.Eventually(t, "the user's lock", func() bool { return blocked(path) == 0 })
 	return path, dead, c.Process.Pid
+}
+
+// TestStrayChild: wrapper and COMMAND are killed, a child of COMMAND's keeps the
+// lock. It is named, and harmed by nobody.
+func TestStrayChild(t *testing.T) {
+	parallel(t)
+	dir := t.TempDir()
+	path, up := filepath.Join(dir, "a.pid"), filepath.Join(dir, "child")
+	w := prepare(t, path, "sh", "-c", `sleep 1000 & echo $! >"$0"; wait`, up)
+	w.Args[0] = "pidfile" // not its path, which may be so long that it is cut
+	w.begin(t)
+	pid, child := w.command(t), awaitPID(t, up)
+	line := func(pid int, role, command string) string {
+		return fmt.Sprintf(`(?m)^  PID %d, \S+, %s.*: %s`, pid, role, command)
+	}
+	r := call(t, "status", "--explain", path)
+	r.is(t, 0, line(w.Process.Pid, "has the lock too", "pidfile run"))
+	r.is(t, 0, line(pid, "holder", "sh -c sleep"))
+	r.is(t, 0, line(child, "has the lock too", "sleep 1000\n"))
+
+	if err := w.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	w.wait(t)
+	kill(t, pid, unix.SIGKILL)
+	r = call(t, "status", path)
+	r.is(t, 0, "running, PID "+strconv.Itoa(pid))
+	r.is(t, 0, "not provably by the process that it names")
+	r.is(t, 0, fmt.Sprintf(`the lock is held by PID %d \(sleep\)`, child))
+	r = call(t, "status", "--explain", path)
+	r.is(t, 0, "not provably by the process that it names")
+	r.is(t, 0, line(child, "has the lock", "sleep 1000\n"))
+	if n := strings.Count(r.stdout, fmt.Sprintf("PID %d", child)); n != 1 {
+		t.Errorf("the child is named %d times: %s", n, r.stdout)
+	}
+	if n := strings.Count(r.stdout, "  PID "+strconv.Itoa(pid)+", "); n != 0 {
+		t.Errorf("the dead one is a holder: %s", r.stdout)
+	}
+
+	t.Run("refused", func(t *testing.T) {
+		for _, args := range [][]string{{"stop", path}, {"stop", "-t", "0", path}, {"signal", "TERM", path}} {
+			t.Run(strings.Join(args[:len(args)-1], " "), func(t *testing.T) {
+				parallel(t)
+				if r := call(t, args...); r.code != 4 || !strings.Contains(r.stderr, fmt.Sprintf("PID %d (sleep)", child)) {
+					t.Errorf("exit code %d, want 4, and the child's name: %s", r.code, r.stderr)
+				}
+			})
+		}
+	})
+	call(t, "clean", path).is(t, 0, "left alone, running")
+	call(t, "wait", "-t", "2s", path).is(t, 124, "still running")
+	if code, _ := try(t, path, "true"); code != 75 {
+		t.Errorf("a second start: exit code %d, want 75", code)
+	}
+	if !testproc.Alive(child) {
+		t.Fatal("the child was harmed")
+	}
+	c := background(t, exec.Command(binary, "wait", path))
+	testproc.Eventually(t, "a waiter", func() bool { return blocked(path) > 0 })
+	kill(t, child, unix.SIGKILL)
+	if code := c.wait(t); code != 0 {
+		t.Errorf("wait: exit code %d", code)
+	}
+	works(t, path)
 }
 
 func needTools(t *testing.T, names ...string) {
@@ -69,39 +137,45 @@ func needTools(t *testing.T, names ...string) {
 // TestReaderKeepsOut: nothing says that a dead process runs, who has the lock is
 // named, and no way around it is taken that was not asked for.
 func TestReaderKeepsOut(t *testing.T) {
-	path, dead, holder := keptOut(t)
-	lock := fmt.Sprintf("the lock is held by PID %d (flock), user %d", holder, reader)
+	parallel(t)
 	for _, c := range []struct {
 		code int
 		args []string
 	}{
-		{4, []string{"start", path, "--", "sleep", "1000"}},
-		{4, []string{"start", "-q", "-E", "9", path, "--", "sleep", "1000"}},
-		{75, []string{"run", path, "true"}},
-		{4, []string{"stop", path}},
-		{4, []string{"signal", "TERM", path}},
-		{4, []string{"restart", path, "--", "sleep", "1000"}},
-		{75, []string{"run", "--replace", path, "true"}},
+		{4, []string{"start", "PATH", "--", "sleep", "1000"}},
+		{4, []string{"start", "-q", "-E", "9", "PATH", "--", "sleep", "1000"}},
+		{75, []string{"run", "PATH", "true"}},
+		{4, []string{"stop", "PATH"}},
+		{4, []string{"signal", "TERM", "PATH"}},
+		{4, []string{"restart", "PATH", "--", "sleep", "1000"}},
+		{75, []string{"run", "--replace", "PATH", "true"}},
 	} {
-		r := call(t, c.args...)
-		if r.code != c.code || !strings.Contains(r.stderr, lock) || r.stdout != "" {
-			t.Errorf("%v: exit code %d, want %d, and %q: %s%s", c.args, r.code, c.code, lock, r.stdout, r.stderr)
-		}
-		if strings.Contains(r.stderr, fmt.Sprintf("already running: PID %d", dead)) {
-			t.Errorf("%v: a dead process runs: %s", c.args, r.stderr)
-		}
-		if c.args[0] == "start" && !strings.Contains(r.stderr, "pidfile stop --holders") {
-			t.Errorf("%v: it does not say what helps: %s", c.args, r.stderr)
-		}
-	}
-	call(t, "status", path).is(t, 0, fmt.Sprintf(`the lock is held by PID %d \(flock\), user %d`, holder, reader))
-	if !alive(holder) {
-		t.Error("the holder was harmed")
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			parallel(t)
+			path, dead, holder := keptOut(t)
+			c.args[slices.Index(c.args, "PATH")] = path
+			lock := fmt.Sprintf("the lock is held by PID %d (flock), user %d", holder, reader)
+			r := call(t, c.args...)
+			if r.code != c.code || !strings.Contains(r.stderr, lock) || r.stdout != "" {
+				t.Errorf("exit code %d, want %d, and %q: %s%s", r.code, c.code, lock, r.stdout, r.stderr)
+			}
+			if strings.Contains(r.stderr, fmt.Sprintf("already running: PID %d", dead)) {
+				t.Errorf("a dead process runs: %s", r.stderr)
+			}
+			if c.args[0] == "start" && !strings.Contains(r.stderr, "pidfile stop --holders") {
+				t.Errorf("it does not say what helps: %s", r.stderr)
+			}
+			call(t, "status", path).is(t, 0, regexp.QuoteMeta(lock))
+			if !testproc.Alive(holder) {
+				t.Error("the holder was harmed")
+			}
+		})
 	}
 }
 
 // TestHolders: root ends who has the lock.
 func TestHolders(t *testing.T) {
+	parallel(t)
 	for name, row := range map[string]struct {
 		args []string
 		out  string
@@ -112,6 +186,7 @@ func TestHolders(t *testing.T) {
 		"no kill": {[]string{"stop", "--holders", "--no-kill"}, "stopped"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			parallel(t)
 			path, _, holder := keptOut(t)
 			args := append(row.args, path)
 			switch row.args[0] {
@@ -125,7 +200,7 @@ func TestHolders(t *testing.T) {
 			if r.stderr != "" {
 				t.Error(r.stderr)
 			}
-			if alive(holder) {
+			if testproc.Alive(holder) {
 				t.Error("the holder lives")
 			}
 			call(t, "stop", path).is(t, 0, "")
@@ -138,12 +213,13 @@ func TestHolders(t *testing.T) {
 
 // TestHoldersOfOthers: an ordinary user ends nobody else's process, and is told.
 func TestHoldersOfOthers(t *testing.T) {
+	parallel(t)
 	path, _, holder := keptOut(t)
 	r := finish(t, ordinary(4321, exec.Command(publicBinary(t), "stop", "--holders", path)))
 	if r.code != 4 || !strings.Contains(r.stderr, "not permitted") || !strings.Contains(r.stderr, fmt.Sprintf("PID %d (flock), user %d", holder, reader)) {
 		t.Errorf("exit code %d: %s%s", r.code, r.stdout, r.stderr)
 	}
-	if !alive(holder) {
+	if !testproc.Alive(holder) {
 		t.Error("the holder was harmed")
 	}
 	// The file is root's: its user alone may not have a say in it.
@@ -160,7 +236,7 @@ func publicBinary(t *testing.T) string {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	text, err := os.ReadFile(binary)
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "pidfile"), text, 0o755)
+		err = writeProgram(filepath.Join(dir, "pidfile"), text)
 	}
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
@@ -174,6 +250,7 @@ func publicBinary(t *testing.T) string {
 // TestHoldersOfAnotherFile: the attacker makes the name lead to another service's
 // file. --holders goes no further than stop does.
 func TestHoldersOfAnotherFile(t *testing.T) {
+	parallel(t)
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: needs root")
 	}
@@ -195,7 +272,7 @@ func TestHoldersOfAnotherFile(t *testing.T) {
 			t.Errorf("%v: exit code %d, want %d: %s%s", args, r.code, want, r.stdout, r.stderr)
 		}
 	}
-	if !alive(pid) || !alive(victim.Process.Pid) {
+	if !testproc.Alive(pid) || !testproc.Alive(victim.Process.Pid) {
 		t.Fatal("the victim was harmed")
 	}
 	// The caller's word.
@@ -206,6 +283,7 @@ func TestHoldersOfAnotherFile(t *testing.T) {
 
 // TestStartOfZombie: what has ended, and is not reaped, does not run.
 func TestStartOfZombie(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "1000")
 	pid := w.command(t)
@@ -223,7 +301,7 @@ func TestStartOfZombie(t *testing.T) {
 
 // TestStartAtTheEnd: a start while the old one ends either finds it alive, or starts.
 func TestStartAtTheEnd(t *testing.T) {
-	race(t, rounds(1000, 40), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 40, 10), func(path string, command *os.Process) []*exec.Cmd {
 		var out bytes.Buffer
 		c := exec.Command(binary, "start", "--ready", "10ms", path, "--", "sleep", "1000")
 		c.Stdout, c.Stderr = &out, new(bytes.Buffer)
@@ -239,6 +317,7 @@ func TestStartAtTheEnd(t *testing.T) {
 
 // TestFewDescriptors: where descriptors run out, every command ends.
 func TestFewDescriptors(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "1000")
 	pid := w.command(t)
@@ -253,7 +332,7 @@ func TestFewDescriptors(t *testing.T) {
 			if err := c.Start(); err != nil {
 				t.Fatal(err)
 			}
-			late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
+			late := time.AfterFunc(testproc.Patience, func() { _ = c.Process.Kill() })
 			code := exitCode(t, c.Wait())
 			late.Stop()
 			if code != 0 && code != 4 && code != 124 && code != 125 {
@@ -262,76 +341,4 @@ func TestFewDescriptors(t *testing.T) {
 		}
 	}
 	_ = pid
-}
-
-// TestHungFileSystem: a file system that never answers does not keep a command from
-// ending at its time, or at a TERM.
-func TestHungFileSystem(t *testing.T) {
-	dir := hungFileSystem(t)
-	path := filepath.Join(dir, "a.pid")
-	for _, row := range []struct {
-		code int
-		args []string
-	}{{124, []string{"wait", "-t", "100ms"}}, {124, []string{"wait", "--running", "-t", "100ms"}},
-		{4, []string{"stop", "-t", "100ms"}}, {4, []string{"signal", "HUP"}}} {
-		t.Run(row.args[0], func(t *testing.T) {
-			t.Parallel()
-			c := exec.Command(binary, append(row.args, path)...)
-			var out bytes.Buffer
-			c.Stdout, c.Stderr = &out, &out
-			if err := c.Start(); err != nil {
-				t.Fatal(err)
-			}
-			late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
-			defer late.Stop()
-			if code := exitCode(t, c.Wait()); code != row.code {
-				t.Errorf("exit code %d, want %d: %s", code, row.code, &out)
-			}
-		})
-	}
-	t.Run("TERM", func(t *testing.T) {
-		t.Parallel()
-		c := exec.Command(binary, "wait", path)
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, "a call that hangs", func() bool {
-			tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", c.Process.Pid))
-			for _, task := range tasks {
-				text, _ := os.ReadFile(task)
-				if strings.Contains(string(text), "fuse") || strings.Contains(string(text), "request_wait_answer") {
-					return true
-				}
-			}
-			return false
-		})
-		_ = c.Process.Signal(unix.SIGTERM)
-		late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
-		defer late.Stop()
-		if code := exitCode(t, c.Wait()); code != 143 {
-			t.Errorf("exit code %d", code)
-		}
-	})
-}
-
-// hungFileSystem mounts a FUSE whose server never answers.
-func hungFileSystem(t *testing.T) string {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: needs root to mount")
-	}
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: /dev/fuse: ", err)
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("hung", dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("fd=%d,rootmode=40755,user_id=0,group_id=0", fd)); err != nil {
-		_ = unix.Close(fd)
-		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: mount: ", err)
-	}
-	t.Cleanup(func() {
-		_ = unix.Close(fd) // ends every call that waits
-		_ = unix.Unmount(dir, unix.MNT_DETACH)
-	})
-	return dir
 }

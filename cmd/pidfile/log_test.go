@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,17 +28,8 @@ func newLogDir(t *testing.T) *logDir {
 	}
 	t.Cleanup(func() { os.RemoveAll(roots) })
 	d := &logDir{users: filepath.Join(users, "a"), roots: roots, path: filepath.Join(roots, "a.pid")}
-	must(t, os.Mkdir(d.users, 0o755), os.Chown(d.users, userA, userA), os.Chmod(roots, 0o755))
+	testproc.Must(t, os.Mkdir(d.users, 0o755), os.Chown(d.users, userA, userA), os.Chmod(roots, 0o755))
 	return d
-}
-
-func must(t *testing.T, errs ...error) {
-	t.Helper()
-	for _, err := range errs {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 // start starts a COMMAND of A's that says how it has its output, and lives on.
@@ -81,9 +73,10 @@ func (d *logDir) refused(t *testing.T, log, why string, flags ...string) {
 // TestLogAsUser: root opens nothing with its own rights that COMMAND's user could
 // have put there.
 func TestLogAsUser(t *testing.T) {
+	parallel(t)
 	d := newLogDir(t)
 	secret, log := filepath.Join(d.roots, "secret"), filepath.Join(d.users, "log")
-	must(t, os.WriteFile(secret, []byte("secret\n"), 0o600))
+	testproc.Must(t, os.WriteFile(secret, []byte("secret\n"), 0o600))
 	for _, flags := range [][]string{nil, {"--foreign", "-t", "5s"}} {
 		for name, attack := range map[string]struct {
 			prepare func(at string) error
@@ -97,7 +90,7 @@ func TestLogAsUser(t *testing.T) {
 			"directory":     {func(at string) error { return os.Mkdir(at, 0o777) }, "is not a regular file"},
 		} {
 			t.Run(name, func(t *testing.T) {
-				must(t, attack.prepare(log))
+				testproc.Must(t, attack.prepare(log))
 				defer os.Remove(log)
 				d.refused(t, log, attack.why, flags...)
 			})
@@ -105,12 +98,12 @@ func TestLogAsUser(t *testing.T) {
 	}
 	t.Run("second name of a file for all", func(t *testing.T) {
 		all := filepath.Join(filepath.Dir(d.users), "all")
-		must(t, os.WriteFile(all, nil, 0o666), os.Chmod(all, 0o666), os.Link(all, log))
+		testproc.Must(t, os.WriteFile(all, nil, 0o666), os.Chmod(all, 0o666), os.Link(all, log))
 		defer os.Remove(log)
 		d.refused(t, log, "has 2 names")
 	})
 	t.Run("way", func(t *testing.T) {
-		must(t, os.Symlink(d.roots, filepath.Join(d.users, "way")))
+		testproc.Must(t, os.Symlink(d.roots, filepath.Join(d.users, "way")))
 		d.refused(t, filepath.Join(d.users, "way/new"), "permission denied")
 		d.refused(t, filepath.Join(d.users, "way/secret"), "permission denied")
 	})
@@ -119,7 +112,7 @@ func TestLogAsUser(t *testing.T) {
 		t.Errorf("root's file: %q, %v", text, err)
 	}
 	d.works(t, log, userA)
-	must(t, os.Remove(log))
+	testproc.Must(t, os.Remove(log))
 
 	// What is COMMAND's to read is shown.
 	call(t, "start", "--ready", "30s", "--user", "65533:65533", "--log", log, d.path, "sh", "-c", "echo broken >&2; exit 1").exits(t, "start", 1)
@@ -132,6 +125,7 @@ func TestLogAsUser(t *testing.T) {
 // TestLogOfRoot: in a directory of root's the log is root's, if nobody else can
 // change the way to it.
 func TestLogOfRoot(t *testing.T) {
+	parallel(t)
 	d := newLogDir(t)
 	at := func(name string) string { return filepath.Join(d.roots, name) }
 	d.works(t, at("log"), 0)
@@ -140,28 +134,29 @@ func TestLogOfRoot(t *testing.T) {
 		t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}
 	d.refused(t, at("missing/log"), "no such file or directory")
-	must(t, os.Symlink("log", at("link")))
+	testproc.Must(t, os.Symlink("log", at("link")))
 	d.refused(t, at("link"), "is a symbolic link")
 
 	// As /var/log of some systems: a group's that A is not in.
-	must(t, os.MkdirAll(at("group/sub"), 0o755), os.Chown(at("group"), 0, 65500), os.Chmod(at("group"), 0o775))
+	testproc.Must(t, os.MkdirAll(at("group/sub"), 0o755), os.Chown(at("group"), 0, 65500), os.Chmod(at("group"), 0o775))
 	d.works(t, at("group/log"), 0)
 	d.refused(t, at("group/sub/log"), "permission denied")
 	// root's own links, of which the way may have some
-	must(t, os.Mkdir(at("real"), 0o755), os.Symlink("real", at("way")), os.Symlink(at("way"), at("way2")))
+	testproc.Must(t, os.Mkdir(at("real"), 0o755), os.Symlink("real", at("way")), os.Symlink(at("way"), at("way2")))
 	d.works(t, at("way2/log"), 0)
-	must(t, os.Symlink("group", at("way3")), os.Symlink("loop", at("loop")))
+	testproc.Must(t, os.Symlink("group", at("way3")), os.Symlink("loop", at("loop")))
 	d.refused(t, at("way3/sub/log"), "permission denied")
 	// Of A's group, or everybody's, though A could not write the file.
-	must(t, os.WriteFile(at("group/old"), nil, 0o600), os.Chown(at("group"), 0, userA))
+	testproc.Must(t, os.WriteFile(at("group/old"), nil, 0o600), os.Chown(at("group"), 0, userA))
 	d.refused(t, at("group/old"), "permission denied")
-	must(t, os.Chown(at("group"), 0, 0), os.Chmod(at("group"), os.ModeSticky|0o777))
+	testproc.Must(t, os.Chown(at("group"), 0, 0), os.Chmod(at("group"), os.ModeSticky|0o777))
 	d.refused(t, at("group/old"), "permission denied")
 	noFile(t, at("group/sub/log"))
 }
 
 // TestLogOnlyOfStart: it is opened when COMMAND is about to be started, and only then.
 func TestLogOnlyOfStart(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
 	call(t, "start", path, "sleep", "1000").exits(t, "start", 0)
@@ -177,7 +172,7 @@ func TestLogOnlyOfStart(t *testing.T) {
 	// What cannot be started again is not stopped.
 	for _, flag := range []string{"--quiet", "--foreign"} {
 		r := call(t, "restart", flag, "--log", filepath.Join(dir, "missing/log"), path, "sleep", "1000")
-		if r.code != 125 || !strings.Contains(r.stderr, "--log: open ") || !alive(pid) {
+		if r.code != 125 || !strings.Contains(r.stderr, "--log: open ") || !testproc.Alive(pid) {
 			t.Errorf("restart: exit code %d: %s", r.code, r.stderr)
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -71,6 +70,7 @@ func readMigrating(t *testing.T) string {
 
 // TestMigrating runs the lines of docs/MIGRATING.md, before and after.
 func TestMigrating(t *testing.T) {
+	parallel(t)
 	tests := map[string]func(*testing.T, *machine, *recipe){
 		"cron":                       migrateCron,
 		"init script":                migrateInitScript,
@@ -97,6 +97,7 @@ func TestMigrating(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
+			parallel(t)
 			m := newMachine(t)
 			test(t, m, &recipe{m.local(r.before), m.local(r.after)})
 		})
@@ -136,10 +137,10 @@ func newMachine(t *testing.T) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.write(t, "opt/web", string(shell), 0o755)
+	m.program(t, "opt/web", string(shell))
 	m.write(t, "etc/web.conf", fmt.Sprintf(daemon, m.log, fifo), 0o644)
 	for _, job := range []string{"backup", "deploy"} {
-		m.write(t, "opt/"+job, "#!/bin/sh\necho done >>"+m.path(job+".log")+"\n", 0o755)
+		m.program(t, "opt/"+job, "#!/bin/sh\necho done >>"+m.path(job+".log")+"\n")
 	}
 	if err := os.Symlink(binary, m.path("usr/local/bin/pidfile")); err != nil {
 		t.Fatal(err)
@@ -182,6 +183,14 @@ func (m *machine) write(t *testing.T, name, text string, mode os.FileMode) strin
 	return path
 }
 
+func (m *machine) program(t *testing.T, name, text string) string {
+	t.Helper()
+	if err := writeProgram(m.path(name), []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	return m.path(name)
+}
+
 // did tells how often a job was run.
 func (m *machine) did(job string) int {
 	text, _ := os.ReadFile(m.path(job + ".log"))
@@ -201,7 +210,7 @@ func shellOf(t *testing.T, args ...string) result {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*testproc.Patience)
 	defer cancel()
 	c := exec.CommandContext(ctx, "sh", args...)
 	c.Stdout, c.Stderr = out, out
@@ -232,7 +241,7 @@ func migrateCron(t *testing.T, m *machine, r *recipe) {
 			t.Errorf("before: %v; ran %d times, want once", err, m.did("backup"))
 		}
 		held := background(t, exec.Command("flock", lock, "sleep", "1000"))
-		eventually(t, "flock", func() bool { return sh(t, "flock -n "+lock+" true").code == 1 })
+		testproc.Eventually(t, "flock", func() bool { return sh(t, "flock -n "+lock+" true").code == 1 })
 		sh(t, line).is(t, 1, "^$")
 		_ = held.Process.Kill()
 	}
@@ -250,10 +259,10 @@ func migrateCron(t *testing.T, m *machine, r *recipe) {
 }
 
 func migrateInitScript(t *testing.T, m *machine, r *recipe) {
-	after := m.write(t, "etc/after", r.after, 0o755)
+	after := m.program(t, "etc/after", r.after)
 	before := ""
 	if testproc.Has(t, "start-stop-daemon") && m.fits(t) {
-		before = m.write(t, "etc/before", r.before, 0o755)
+		before = m.program(t, "etc/before", r.before)
 	}
 	// Each pair starts with one and stops with the other.
 	for _, pair := range [][2]string{{before, before}, {after, after}, {before, after}, {after, before}} {
@@ -282,12 +291,11 @@ func migrateInitScript(t *testing.T, m *machine, r *recipe) {
 		sees(t, m.log, "SIGHUP")
 		expect(b, "stop", 0)
 		sees(t, m.log, "SIGHUP", "SIGTERM")
-		if alive(pid) {
-			t.Errorf("%s: PID %d survives", what, pid)
-		}
+		// Start-stop-daemon does not wait for what has no program any more.
+		testproc.Eventually(t, fmt.Sprintf("%s: end of PID %d", what, pid), func() bool { return !testproc.Alive(pid) })
 		// A file of theirs that nobody holds is for the next start to replace.
 		if a == after || b == before {
-			eventually(t, "end of the file", func() bool { _, err := os.Stat(m.pid); return err != nil })
+			testproc.Eventually(t, "end of the file", func() bool { _, err := os.Stat(m.pid); return err != nil })
 		}
 		_ = os.Remove(m.pid)
 		expect(b, "stop", 0)
@@ -311,7 +319,7 @@ func migrateContainer(t *testing.T, m *machine, r *recipe) {
 		_ = os.Remove(m.log)
 		w := background(t, exec.Command("unshare", append([]string{"--pid", "--fork", "--mount-proc", "--kill-child"}, argv...)...))
 		awaitReady(t, m.log)
-		kids := childrenOf(w.Process.Pid)
+		kids := testproc.Children(w.Process.Pid)
 		if len(kids) != 1 {
 			t.Fatalf("PID 1 is one of %v", kids)
 		}
@@ -331,19 +339,6 @@ func migrateContainer(t *testing.T, m *machine, r *recipe) {
 	run(entry(r.after), 0)
 	sees(t, m.log, "SIGTERM")
 	noFile(t, m.pid)
-}
-
-func childrenOf(pid int) (pids []int) {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	for _, task := range tasks {
-		text, _ := os.ReadFile(task)
-		for _, s := range strings.Fields(string(text)) {
-			if pid, err := strconv.Atoi(s); err == nil {
-				pids = append(pids, pid)
-			}
-		}
-	}
-	return pids
 }
 
 // unit returns a unit's directives, after systemd has checked it.
@@ -410,7 +405,7 @@ func migrateSystemdPIDFile(t *testing.T, m *machine, r *recipe) {
 		t.Fatal(err)
 	}
 	sees(t, m.log, "SIGTERM")
-	eventually(t, "end of the file", func() bool { _, err := os.Stat(m.pid); return err != nil })
+	testproc.Eventually(t, "end of the file", func() bool { _, err := os.Stat(m.pid); return err != nil })
 }
 
 // standIn behaves as the package python-pidfile does, for machines without it.
@@ -451,16 +446,26 @@ func migratePython(t *testing.T, m *machine, r *recipe) {
 	if err := os.Symlink(strings.TrimSpace(python.stdout), m.path("usr/local/bin/python3")); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("PATH", m.path("usr/local/bin")+":"+os.Getenv("PATH"))
-	if finish(t, exec.Command("python3", "-c", "import pidfile; pidfile.PIDFile; pidfile.AlreadyRunningError")).code != 0 {
+	env := append(os.Environ(), "PATH="+m.path("usr/local/bin")+":"+os.Getenv("PATH"))
+	command := func(name string, args ...string) *exec.Cmd {
+		c := exec.Command(name, args...)
+		c.Env = env
+		return c
+	}
+	python3 := func(args ...string) *exec.Cmd {
+		c := command(m.path("usr/local/bin/python3"), args...)
+		c.Args[0] = "python3" // as if found in PATH
+		return c
+	}
+	if finish(t, python3("-c", "import pidfile; pidfile.PIDFile; pidfile.AlreadyRunningError")).code != 0 {
 		t.Log("python-pidfile is not installed: a stand-in of the same behaviour takes its place")
 		m.write(t, "opt/pidfile.py", standIn, 0o644)
 	}
 	pid, log := m.path("run/job.pid"), m.path("job.log")
 	m.write(t, "opt/job.py", "import signal\nopen('"+log+"', 'a').write('ready\\n')\nsignal.pause()\n", 0o644)
 	before := m.write(t, "opt/before.py", r.before, 0o644)
-	oldWay := func() *exec.Cmd { return exec.Command("python3", before) }
-	newWay := func() *exec.Cmd { return exec.Command("sh", "-c", "exec "+r.after) }
+	oldWay := func() *exec.Cmd { return python3(before) }
+	newWay := func() *exec.Cmd { return command("sh", "-c", "exec "+r.after) }
 	begin := func(c *exec.Cmd) *wrapper {
 		t.Helper()
 		_ = os.Remove(log)
@@ -487,7 +492,7 @@ func migratePython(t *testing.T, m *machine, r *recipe) {
 	w = begin(newWay())
 	refused("before, beside after", oldWay(), 1)
 	end(w)
-	refused("both in one", exec.Command(binary, "run", pid, "python3", before), 1)
+	refused("both in one", command(binary, "run", pid, "python3", before), 1)
 	// A lock of another program's does not keep it out.
 	other := start(t, pid, "sleep", "1000")
 	other.command(t)
@@ -550,9 +555,9 @@ func migrateWatchdog(t *testing.T, m *machine, r *recipe) {
 		sh(t, line).is(t, 0, "^$")
 		kill(t, pid, unix.SIGKILL)
 		if c.what == "after" {
-			eventually(t, "end of the file", func() bool { _, err := os.Stat(m.pid); return err != nil })
+			testproc.Eventually(t, "end of the file", func() bool { _, err := os.Stat(m.pid); return err != nil })
 		} else {
-			killOrphans() // reaped: it is a child of ours, as it would be init's
+			_, _ = unix.Wait4(pid, nil, 0, nil) // reaped: it is a child of ours, as it would be init's
 		}
 		_ = os.Remove(m.log)
 		if again := sh(t, line); again.code != 0 {
@@ -592,7 +597,7 @@ func migrateMake(t *testing.T, m *machine, r *recipe) {
 	held := start(t, pid, "sleep", "1000")
 	held.command(t)
 	w := background(t, exec.Command("make", "-f", m.write(t, "after.mk", r.after, 0o644)))
-	eventually(t, "a wait", func() bool { return blocked(pid) == 1 })
+	testproc.Eventually(t, "a wait", func() bool { return blocked(pid) == 1 })
 	if n := m.did("deploy"); n != did {
 		t.Error("it does not wait")
 	}
@@ -613,7 +618,7 @@ func migrateScript(t *testing.T, m *machine, r *recipe) {
 			continue
 		}
 		log := m.path(c.name + ".log")
-		path := m.write(t, "opt/"+c.name, "#!/bin/sh\n"+c.lines+"[ $# = 0 ] && exit\necho ready >>"+log+"\nexec sleep \"$1\"\n", 0o755)
+		path := m.program(t, "opt/"+c.name, "#!/bin/sh\n"+c.lines+"[ $# = 0 ] && exit\necho ready >>"+log+"\nexec sleep \"$1\"\n")
 		sh(t, path).is(t, 0, "^$")
 		w := background(t, exec.Command(path, "1000"))
 		awaitReady(t, log)
@@ -621,89 +626,5 @@ func migrateScript(t *testing.T, m *machine, r *recipe) {
 		_ = w.Process.Signal(unix.SIGTERM)
 		w.wait(t)
 		sh(t, path).is(t, 0, "^$")
-	}
-}
-
-// TestMigratingFlags: what docs/MIGRATING.md names of this command exists. In its
-// tables these are the last column's words in backquotes that begin with one of
-// our commands, or with a dash.
-func TestMigratingFlags(t *testing.T) {
-	help := make(map[string]string)
-	for _, c := range []string{"run", "start", "restart", "reload", "stop", "signal", "wait", "status", "list"} {
-		help[c] = call(t, c, "--help").stdout
-	}
-	flag := regexp.MustCompile(`^--?[a-zA-Z][a-z-]*`)
-	checked := 0
-	for line := range strings.Lines(readMigrating(t)) {
-		cells := strings.Split(strings.ReplaceAll(line, `\|`, "¦"), "|")
-		if len(cells) < 4 {
-			continue
-		}
-		for _, span := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cells[len(cells)-2], -1) {
-			words := strings.Fields(span[1])
-			if words[0] == "pidfile" {
-				words = words[1:]
-			}
-			text, ours := help[words[0]], help[words[0]] != ""
-			if strings.HasPrefix(words[0], "-") {
-				text, ours = help["run"]+help["start"], true
-			}
-			if !ours {
-				continue
-			}
-			for _, word := range words {
-				if word == "FILE" {
-					break // COMMAND's are its own
-				}
-				name := flag.FindString(word)
-				if name == "" {
-					continue
-				}
-				checked++
-				if !regexp.MustCompile(`(?m)^ +(-\w, )?` + regexp.QuoteMeta(name) + `[, ]`).MatchString(text) {
-					t.Errorf("%q: there is no %s", span[1], name)
-				}
-			}
-		}
-	}
-	if checked < 40 {
-		t.Errorf("only %d flags were found: are the tables still what they were?", checked)
-	}
-}
-
-// TestMigratingOptions: the tables name each option of the tools' own --help, if
-// the tool has the version that the section names.
-func TestMigratingOptions(t *testing.T) {
-	doc := readMigrating(t)
-	for _, c := range []struct{ section, tool, version string }{
-		{"flock(1)", "flock", "util-linux 2.38"},
-		{"start-stop-daemon(8) of dpkg", "start-stop-daemon", "1.21"},
-		{"daemon(1)", "daemon", "daemon-0.8"},
-		{"timeout(1)", "timeout", "(GNU coreutils) 9.1"},
-	} {
-		t.Run(c.tool, func(t *testing.T) {
-			needs(t, c.tool)
-			if v := finish(t, exec.Command(c.tool, "--version")); !strings.Contains(v.stdout+v.stderr, c.version) {
-				testproc.Skip(t, c.version, "this is ", strings.TrimSpace(v.stdout+v.stderr))
-			}
-			_, section, ok := strings.Cut(doc, "\n## "+c.section+"\n")
-			if !ok {
-				t.Fatalf("no section %q", c.section)
-			}
-			section, _, _ = strings.Cut(section, "\n## ")
-			r := finish(t, exec.Command(c.tool, "--help"))
-			options := regexp.MustCompile(`(?m)^[\s|]*(?:-\w[,|] ?)*(--[a-z][a-z-]*)`).FindAllStringSubmatch(r.stdout+r.stderr, -1)
-			if len(options) < 5 {
-				t.Fatalf("only %v in %s", options, r.stdout)
-			}
-			for _, o := range options {
-				if slices.Contains([]string{"--help", "--version"}, o[1]) {
-					continue
-				}
-				if !regexp.MustCompile(regexp.QuoteMeta(o[1]) + "[` ]").MatchString(section) {
-					t.Errorf("section %q does not have %s", c.section, o[1])
-				}
-			}
-		})
 	}
 }

@@ -15,20 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
-
-// many is a number of rounds, and how long they may take where the machine has
-// other work: with PIDFILE_LONG all are done.
-func many(n int, limit time.Duration) (int, time.Duration) {
-	switch {
-	case os.Getenv("PIDFILE_LONG") != "":
-		return n, time.Hour
-	case testing.Short():
-		return n / 10, limit
-	}
-	return n, limit
-}
 
 // storyteller is a short COMMAND that tells what happened to it: once it has told
 // "in" it ends with 7 by itself, with 9 by a TERM, and in no other way.
@@ -78,7 +67,7 @@ func term(t *testing.T, c *exec.Cmd, path, log string, delay time.Duration) (r t
 	took = time.Since(began)
 	r.early = c.ProcessState.Sys().(syscall.WaitStatus).Signaled()
 	// COMMAND is reaped by the wrapper. If it were not, it would be ours.
-	r.left = children()
+	r.left = testproc.Children(os.Getpid())
 	story, _ := os.ReadFile(log)
 	file, _ := os.ReadFile(path)
 	r.story, r.file = string(story), string(file)
@@ -91,9 +80,10 @@ func term(t *testing.T, c *exec.Cmd, path, log string, delay time.Duration) (r t
 // the end of a short COMMAND. Whatever moment that is, COMMAND does not survive,
 // the file does not stay, and the exit code is no lie.
 func TestTermAnywhere(t *testing.T) {
+	killOrphans() // of earlier tests
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
-	stale := fmt.Sprintln(deadPID(t))
+	stale := fmt.Sprintln(testproc.DeadPID(t))
 	variants := [][]string{{}, {"--group"}, {"--tree"}, {"--die-together"}, {"--max-runtime=1m", "--close"}}
 	command := func(i int) *exec.Cmd {
 		return exec.Command(binary, slices.Concat([]string{"run"}, variants[i%len(variants)], []string{path, "sh", "-c", storyteller, log})...)
@@ -107,9 +97,8 @@ func TestTermAnywhere(t *testing.T) {
 		span += took / 10
 	}
 	codes := map[string]int{}
-	n, limit := many(2000, 8*time.Second)
-	i := 0
-	for began := time.Now(); i < n && time.Since(began) < limit; i++ {
+	n := testproc.Rounds(2000, 200, 40)
+	for i := range n {
 		before := ""
 		if i%2 == 1 {
 			before = stale
@@ -125,9 +114,9 @@ func TestTermAnywhere(t *testing.T) {
 		}
 		codes[name]++
 	}
-	t.Logf("%d runs in a span of %v: %v", i, span.Round(time.Microsecond), codes)
+	t.Logf("%d runs in a span of %v: %v", n, span.Round(time.Microsecond), codes)
 	for _, must := range []string{"early", "7", "9"} {
-		if i > 200 && codes[must] == 0 {
+		if n >= 200 && codes[must] == 0 {
 			t.Errorf("none was %s: the moments are not spread: %v", must, codes)
 		}
 	}
@@ -136,9 +125,11 @@ func TestTermAnywhere(t *testing.T) {
 // TestTermNegativeControl has the same harness judge what a shell does in the
 // place of pidfile.
 func TestTermNegativeControl(t *testing.T) {
+	killOrphans() // of earlier tests
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
 	naive := `echo $$ >"$1"; sh -c "$2" "$3"; code=$?; rm "$1"; exit $code`
+
 	for i := range 500 {
 		r, _ := term(t, exec.Command("sh", "-c", naive, "sh", path, storyteller, log), path, log, rand.N(10*time.Millisecond))
 		if wrong := r.wrong(""); wrong != "" {
@@ -160,9 +151,8 @@ func TestStartsLeaveNothing(t *testing.T) {
 		}
 		return names
 	}
-	n, limit := many(50, 4*time.Second)
-	i := 0
-	for began := time.Now(); i < n && time.Since(began) < limit; i++ {
+	killOrphans() // of earlier tests
+	for i := range testproc.Rounds(50, 5, 1) {
 		for _, line := range []struct {
 			args string
 			code int
@@ -182,11 +172,10 @@ func TestStartsLeaveNothing(t *testing.T) {
 			}
 		}
 		// Their wrappers are ours, since those who started them have ended.
-		eventually(t, "end of all processes", func() bool { return !slices.ContainsFunc(children(), alive) })
+		testproc.Eventually(t, "end of all processes", func() bool { return !slices.ContainsFunc(testproc.Children(os.Getpid()), testproc.Alive) })
 		if left := files(); len(left) > 0 {
 			t.Fatalf("round %d: left are %v", i, left)
 		}
 		killOrphans() // reaps
 	}
-	t.Logf("%d rounds", i)
 }

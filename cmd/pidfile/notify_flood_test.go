@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,7 +53,7 @@ func init() {
 // and returns that.
 func notifySocket(t *testing.T, pid int) (name string) {
 	t.Helper()
-	eventually(t, "a socket", func() bool {
+	testproc.Eventually(t, "a socket", func() bool {
 		sockets, _ := os.ReadFile("/proc/net/unix") // Num RefCount Protocol Flags Type St Inode Path
 		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 		for _, fd := range fds {
@@ -95,7 +96,7 @@ func flood(t *testing.T, helper, socket string) *exec.Cmd {
 // fills it all the time, does not keep READY=1 from being heard.
 func TestNotifyFlood(t *testing.T) {
 	_, helper := public(t)
-	for i := range 40 {
+	for i := range testproc.Rounds(40, 12, 4) {
 		dir := t.TempDir()
 		path, gate := filepath.Join(dir, "a.pid"), filepath.Join(dir, "gate")
 		if err := unix.Mkfifo(gate, 0o600); err != nil {

@@ -11,8 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,7 +42,7 @@ func raiseFamily(t *testing.T, path string, flags []string, closed bool) *family
 	f.wrapper = prepare(t, path, "sh", "-c", script, log)
 	f.Args = slices.Insert(f.Args, 2, flags...)
 	f.begin(t)
-	eventually(t, "COMMAND's child", func() bool {
+	testproc.Eventually(t, "COMMAND's child", func() bool {
 		text, _ := os.ReadFile(log)
 		f.child, _ = strconv.Atoi(strings.TrimSpace(string(text)))
 		return strings.HasSuffix(string(text), "\n")
@@ -84,21 +84,21 @@ func (f *family) asserts(t *testing.T, after string) (state string) {
 		t.Errorf("after the kill of %s: %s: status exits %d: %s; the next start exits %d: %s", after, want, statusCode, out, code, stderr)
 	}
 	switch {
-	case alive(f.command):
+	case testproc.Alive(f.command):
 		state = "COMMAND runs"
 		if err != nil || statusCode != 0 || pid != float64(f.command) || code != 75 || !strings.Contains(stderr, fmt.Sprintf("PID %d ", f.command)) {
 			wrong("COMMAND runs")
 		}
-		if locked != (alive(f.Process.Pid) || !f.closed) {
+		if locked != (testproc.Alive(f.Process.Pid) || !f.closed) {
 			wrong("the lock")
 		}
-	case err == nil && alive(f.child) && !f.closed:
+	case err == nil && testproc.Alive(f.child) && !f.closed:
 		state = "its child keeps the lock"
 		if statusCode != 0 || !locked || code != 75 {
 			wrong("its child has the lock")
 		}
-		if _, code := output(t, "stop", f.path); code != 4 || !alive(f.child) {
-			t.Errorf("stop exits %d, want 4; the child lives: %v", code, alive(f.child))
+		if _, code := output(t, "stop", f.path); code != 4 || !testproc.Alive(f.child) {
+			t.Errorf("stop exits %d, want 4; the child lives: %v", code, testproc.Alive(f.child))
 		}
 	case err == nil:
 		state = "a stale file"
@@ -118,6 +118,7 @@ func (f *family) asserts(t *testing.T, after string) (state string) {
 
 // TestKillOrders kills wrapper, COMMAND and its child, in every order.
 func TestKillOrders(t *testing.T) {
+	parallel(t)
 	kinds := []struct {
 		name   string
 		flags  []string
@@ -129,18 +130,20 @@ func TestKillOrders(t *testing.T) {
 	}
 	for _, order := range []string{"wrapper COMMAND child", "wrapper child COMMAND", "COMMAND wrapper child", "COMMAND child wrapper", "child wrapper COMMAND", "child COMMAND wrapper"} {
 		t.Run(order, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "a.pid")
-			n, limit := many(200, 1500*time.Millisecond)
-			seen := map[string]int{}
-			i := 0
-			for began := time.Now(); (i < n && time.Since(began) < limit || i < 2*len(kinds)) && !t.Failed(); i++ {
-				kind := kinds[i%len(kinds)]
-				f := raiseFamily(t, path, kind.flags, kind.closed)
-				f.killAll(t, strings.Fields(order), i/len(kinds)%2 == 1, seen)
-				works(t, path)
-				killOrphans()
+			for _, kind := range kinds {
+				for _, atOnce := range []bool{false, true} {
+					t.Run(fmt.Sprintf("%s, at once: %v", kind.name, atOnce), func(t *testing.T) {
+						parallel(t)
+						path, seen := filepath.Join(t.TempDir(), "a.pid"), map[string]int{}
+						for range testproc.Rounds(33, 1, 1) {
+							f := raiseFamily(t, path, kind.flags, kind.closed)
+							f.killAll(t, strings.Fields(order), atOnce, seen)
+							works(t, path)
+						}
+						t.Logf("%v", seen)
+					})
+				}
 			}
-			t.Logf("%d rounds: %v", i, seen)
 		})
 	}
 }
@@ -158,10 +161,10 @@ func (f *family) killAll(t *testing.T, order []string, atOnce bool, seen map[str
 				t.Errorf("exit code %d, want 137: %s", code, &f.stderr)
 			}
 			if f.together {
-				eventually(t, "COMMAND's end", func() bool { return !alive(f.command) })
+				testproc.Eventually(t, "COMMAND's end", func() bool { return !testproc.Alive(f.command) })
 			}
 		case "COMMAND":
-			if !alive(f.command) && f.together {
+			if !testproc.Alive(f.command) && f.together {
 				continue
 			}
 			if atOnce && k+1 < len(order) && order[k+1] == "wrapper" {
@@ -187,12 +190,13 @@ func (f *family) killAll(t *testing.T, order []string, atOnce bool, seen map[str
 func eventuallyEnds(t *testing.T, f *family) {
 	t.Helper()
 	_ = f.Process.Kill()
-	eventually(t, "COMMAND's end", func() bool { return !alive(f.command) })
+	testproc.Eventually(t, "COMMAND's end", func() bool { return !testproc.Alive(f.command) })
 }
 
 // TestReplaceAtOnce has several stop and replace one: at no time two run, one of
 // them is left, and those that were stopped say so.
 func TestReplaceAtOnce(t *testing.T) {
+	parallel(t)
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
 	old := start(t, path, "sleep", "1000")
@@ -208,7 +212,7 @@ func TestReplaceAtOnce(t *testing.T) {
 		t.Errorf("the old one: exit code %d, want 143", code)
 	}
 	var last *wrapper
-	eventually(t, "all but one to end", func() bool {
+	testproc.Eventually(t, "all but one to end", func() bool {
 		running := 0
 		for _, w := range all {
 			select {

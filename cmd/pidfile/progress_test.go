@@ -27,6 +27,7 @@ func TestSpan(t *testing.T) {
 // TestProgressBackground: a waiter in the background leaves the terminal to the one
 // who types there, and draws again once it is in the foreground.
 func TestProgressBackground(t *testing.T) {
+	parallel(t)
 	bash := testproc.Tool(t, "bash")
 	holder := start(t, filepath.Join(t.TempDir(), "a.pid"), "sh", "-c", "read x; exit 0")
 	holder.command(t)
@@ -36,7 +37,7 @@ func TestProgressBackground(t *testing.T) {
 	shell := p.run(t, c)
 	p.waitScreen(t, "READY> ")
 	p.types(t, "pidfile run --wait $P true &\n")
-	eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+	testproc.Eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
 	time.Sleep(3 * progressDelay) // it would have drawn by now
 	if strings.Contains(p.shows(), "waiting") {
 		t.Errorf("drawn in the background: %q", p.shows())
@@ -60,6 +61,7 @@ func TestProgressBackground(t *testing.T) {
 
 // TestProgressNever: neither a short wait nor a terminal that cannot erase shows one.
 func TestProgressNever(t *testing.T) {
+	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	p := newPseudoTerminal(t)
 	w := p.run(t, exec.Command(binary, "run", "-w", path, "true"))

@@ -115,36 +115,15 @@ func (p *pseudoTerminal) run(t *testing.T, c *exec.Cmd) *wrapper {
 
 func (p *pseudoTerminal) waitScreen(t *testing.T, text string) {
 	t.Helper()
-	if !until(func() bool { return strings.Contains(p.shows(), text) }) {
+	if !testproc.Until(func() bool { return strings.Contains(p.shows(), text) }) {
 		t.Fatalf("the terminal does not show %q, but %q", text, p.shows())
-	}
-}
-
-// sees waits until COMMAND got exactly these signals. The last is one that was
-// sent after the others were passed on, so that none is still to come.
-func sees(t *testing.T, log string, want ...string) {
-	t.Helper()
-	if !until(func() bool { return len(logged(log)) >= len(want) }) || !slices.Equal(logged(log), want) {
-		t.Fatalf("COMMAND got %v, want %v", logged(log), want)
-	}
-}
-
-func awaitReady(t *testing.T, log string) {
-	t.Helper()
-	eventually(t, "COMMAND", func() bool { text, _ := os.ReadFile(log); return len(text) > 0 })
-}
-
-// stopped waits until processes are stopped, or all go on.
-func stopped(t *testing.T, want bool, pids ...int) {
-	t.Helper()
-	for _, pid := range pids {
-		eventually(t, fmt.Sprintf("PID %d stopped: %v", pid, want), func() bool { return (procState(pid) == 'T') == want })
 	}
 }
 
 // TestKeys: the terminal's keys send a signal to the whole foreground group, and
 // so to COMMAND too: it is not passed on as well. What kill(1) sends is.
 func TestKeys(t *testing.T) {
+	parallel(t)
 	p := newPseudoTerminal(t)
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
@@ -175,7 +154,7 @@ func TestKeys(t *testing.T) {
 			sees(t, log, want...)
 			// The wrapper takes signals in turn, lower numbers first of those
 			// that are pending: the mark is the last to come.
-			eventually(t, "nothing pending", func() bool { return !pending(w.Process.Pid) })
+			testproc.Eventually(t, "nothing pending", func() bool { return !pending(w.Process.Pid) })
 			w.signal(t, unix.SIGUSR2)
 			want = append(want, "SIGUSR2")
 			sees(t, log, want...)
@@ -188,21 +167,9 @@ func TestKeys(t *testing.T) {
 	noFile(t, path)
 }
 
-// pending reports whether a process has signals that it did not take yet.
-func pending(pid int) bool {
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	for line := range strings.Lines(string(status)) {
-		if strings.HasPrefix(line, "SigPnd:") || strings.HasPrefix(line, "ShdPnd:") {
-			if strings.Trim(line[7:], "0 \t\n") != "" {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // TestCtrlC: what a user sees who breaks off a run.
 func TestCtrlC(t *testing.T) {
+	parallel(t)
 	p := newPseudoTerminal(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := p.run(t, exec.Command(binary, "run", path, "sleep", "1000"))
@@ -222,6 +189,7 @@ func TestCtrlC(t *testing.T) {
 // If that is pidfile, COMMAND must hear of it; if it is a shell, the shell's end
 // sends it to both, and COMMAND gets it once.
 func TestHangUp(t *testing.T) {
+	parallel(t)
 	t.Run("leader", func(t *testing.T) {
 		p := newPseudoTerminal(t)
 		dir := t.TempDir()
@@ -232,9 +200,9 @@ func TestHangUp(t *testing.T) {
 		w := p.run(t, c)
 		awaitReady(t, log)
 		p.keyboard.Close()
-		eventually(t, "a HUP", func() bool { return slices.Contains(logged(log), "SIGHUP") })
+		testproc.Eventually(t, "a HUP", func() bool { return slices.Contains(logged(log), "SIGHUP") })
 		w.signal(t, unix.SIGUSR2)
-		eventually(t, "the mark", func() bool { return slices.Contains(logged(log), "SIGUSR2") })
+		testproc.Eventually(t, "the mark", func() bool { return slices.Contains(logged(log), "SIGUSR2") })
 		if n := strings.Count(strings.Join(logged(log), " "), "SIGHUP"); n != 1 {
 			t.Errorf("COMMAND got %v", logged(log))
 		}
@@ -256,12 +224,12 @@ func TestHangUp(t *testing.T) {
 		}
 		p.keyboard.Close()
 		w.wait(t)
-		eventually(t, "a HUP", func() bool { return slices.Contains(logged(log), "SIGHUP") })
-		eventually(t, "nothing pending", func() bool { return !pending(pid) })
+		testproc.Eventually(t, "a HUP", func() bool { return slices.Contains(logged(log), "SIGHUP") })
+		testproc.Eventually(t, "nothing pending", func() bool { return !pending(pid) })
 		if err := unix.Kill(pid, unix.SIGUSR2); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the mark", func() bool { return slices.Contains(logged(log), "SIGUSR2") })
+		testproc.Eventually(t, "the mark", func() bool { return slices.Contains(logged(log), "SIGUSR2") })
 		if n := strings.Count(strings.Join(logged(log), " "), "SIGHUP"); n != 1 {
 			t.Errorf("COMMAND got %v", logged(log))
 		}
@@ -271,6 +239,7 @@ func TestHangUp(t *testing.T) {
 // TestJobControl: under an interactive shell Ctrl-Z stops both, fg and bg let
 // both go on, and Ctrl-C reaches COMMAND once.
 func TestJobControl(t *testing.T) {
+	parallel(t)
 	bash := testproc.Tool(t, "bash")
 	p := newPseudoTerminal(t)
 	dir := t.TempDir()
@@ -290,22 +259,22 @@ func TestJobControl(t *testing.T) {
 	for i := range 3 {
 		p.types(t, "\x1a") // Ctrl-Z
 		stopped(t, true, pid, parent)
-		eventually(t, "the shell's prompt", func() bool { return strings.Count(p.shows(), "Stopped") == i+1 })
+		testproc.Eventually(t, "the shell's prompt", func() bool { return strings.Count(p.shows(), "Stopped") == i+1 })
 		if _, code := output(t, "status", path); code != 0 {
 			t.Errorf("status of a stopped one exits %d", code)
 		}
 		p.types(t, "fg\n")
 		stopped(t, false, pid, parent)
-		eventually(t, "the foreground", func() bool { return foreground(p) == groupOf(parent) })
+		testproc.Eventually(t, "the foreground", func() bool { return foreground(p) == groupOf(parent) })
 		before := slices.DeleteFunc(logged(log), func(s string) bool { return s == "SIGCONT" })
 		p.types(t, "\x03") // Ctrl-C
-		eventually(t, "INT", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGINT") > i })
-		eventually(t, "nothing pending", func() bool { return !pending(parent) })
+		testproc.Eventually(t, "INT", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGINT") > i })
+		testproc.Eventually(t, "nothing pending", func() bool { return !pending(parent) })
 		if err := unix.Kill(parent, unix.SIGUSR1); err != nil {
 			t.Fatal(err)
 		}
 		want := append(before, "SIGINT", "SIGUSR1")
-		eventually(t, "the mark", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGUSR1") > i })
+		testproc.Eventually(t, "the mark", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGUSR1") > i })
 		if got := slices.DeleteFunc(logged(log), func(s string) bool { return s == "SIGCONT" }); !slices.Equal(got, want) {
 			t.Errorf("COMMAND got %v, want %v", got, want)
 		}
@@ -321,31 +290,12 @@ func TestJobControl(t *testing.T) {
 	if err := unix.Kill(parent, unix.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "INT", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGINT") == 4 })
+	testproc.Eventually(t, "INT", func() bool { return strings.Count(strings.Join(logged(log), " "), "SIGINT") == 4 })
 	kill(t, pid, unix.SIGKILL)
-	eventually(t, "end of the wrapper", func() bool { return !alive(parent) })
+	testproc.Eventually(t, "end of the wrapper", func() bool { return !testproc.Alive(parent) })
 	noFile(t, path)
 	p.types(t, "exit 0\nexit 0\n")
 	shell.wait(t)
-}
-
-func parentOf(t *testing.T, pid int) int {
-	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+2:]))
-	ppid, _ := strconv.Atoi(f[1])
-	return ppid
-}
-
-func groupOf(pid int) int {
-	group, err := unix.Getpgid(pid)
-	if err != nil {
-		return -1
-	}
-	return group
 }
 
 // foreground is the terminal's foreground process group.
@@ -359,6 +309,7 @@ func foreground(p *pseudoTerminal) int {
 
 // TestInteractiveShell: COMMAND may be a shell with job control of its own.
 func TestInteractiveShell(t *testing.T) {
+	parallel(t)
 	bash := testproc.Tool(t, "bash")
 	p := newPseudoTerminal(t)
 	dir := t.TempDir()
@@ -370,14 +321,14 @@ func TestInteractiveShell(t *testing.T) {
 	p.types(t, "read -p 'line'': ' x; echo code-$?\n")
 	p.waitScreen(t, "line: ")
 	p.types(t, "\x03") // breaks off the shell's line, not the shell
-	eventually(t, "a second prompt", func() bool { return strings.Count(p.shows(), "READY> ") >= 2 })
+	testproc.Eventually(t, "a second prompt", func() bool { return strings.Count(p.shows(), "READY> ") >= 2 })
 	// Not before it says so: until then it is bash's child, and may not mind Ctrl-C.
 	p.types(t, "sh -c 'printf u%s p; exec sleep 1000'\n")
 	p.waitScreen(t, "up")
 	pid := (&wrapper{path: path}).command(t)
-	eventually(t, "sleep in the foreground", func() bool { g := foreground(p); return g > 0 && g != groupOf(pid) && g != groupOf(w.Process.Pid) })
+	testproc.Eventually(t, "sleep in the foreground", func() bool { g := foreground(p); return g > 0 && g != groupOf(pid) && g != groupOf(w.Process.Pid) })
 	p.types(t, "\x03")
-	eventually(t, "the shell in the foreground", func() bool { return foreground(p) == groupOf(pid) })
+	testproc.Eventually(t, "the shell in the foreground", func() bool { return foreground(p) == groupOf(pid) })
 	p.types(t, "exit 9\n")
 	if code := w.wait(t); code != 9 {
 		t.Errorf("exit code %d, want 9: %q", code, p.shows())
@@ -387,6 +338,7 @@ func TestInteractiveShell(t *testing.T) {
 
 // TestProgress: on a terminal a wait shows whom it waits for, and takes that away.
 func TestProgress(t *testing.T) {
+	parallel(t)
 	const erase = "\r\x1b[K"
 	hold := func(t *testing.T) (*wrapper, int) {
 		w := start(t, filepath.Join(t.TempDir(), "a.pid"), "sh", "-c", "read x; exit 0")
@@ -397,7 +349,7 @@ func TestProgress(t *testing.T) {
 		p := newPseudoTerminal(t)
 		w := p.run(t, exec.Command(binary, "run", "-w", holder.path, "echo", "output"))
 		p.waitScreen(t, fmt.Sprintf("s for PID %d (sh -c read x; exit 0, up ", pid))
-		eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		testproc.Eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
 		holder.stdin.Close()
 		if code := w.wait(t); code != 0 {
 			t.Errorf("exit code %d", code)
@@ -414,7 +366,7 @@ func TestProgress(t *testing.T) {
 		p.resize(t, 30)
 		w := p.run(t, exec.Command(binary, "run", "-w", holder.path, "true"))
 		p.waitScreen(t, "pidfile: waiting")
-		eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		testproc.Eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
 		holder.stdin.Close()
 		w.wait(t)
 		<-p.ended
@@ -446,7 +398,7 @@ func TestProgress(t *testing.T) {
 		holder, _ := hold(t)
 		p := newPseudoTerminal(t)
 		w := p.run(t, exec.Command(binary, "run", "-w", "-q", holder.path, "true"))
-		eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		testproc.Eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
 		holder.stdin.Close()
 		w.wait(t)
 		<-p.ended
@@ -459,7 +411,7 @@ func TestProgress(t *testing.T) {
 		p := newPseudoTerminal(t)
 		w := p.run(t, exec.Command(binary, "run", "-w", holder.path, "true"))
 		p.waitScreen(t, "waiting ")
-		eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		testproc.Eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
 		p.types(t, "\x03")
 		if code := w.wait(t); code != 130 {
 			t.Errorf("exit code %d, want 130", code)

@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,61 +13,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/go-pidfile/pidfile/internal/testproc"
 	"github.com/rogpeppe/go-internal/testscript"
-	"golang.org/x/sys/unix"
 )
-
-// binary is the command under test, built once; its directory leads PATH.
-var binary string
-
-// patience is how long a condition may take on a loaded machine. Nothing takes
-// that long that goes well.
-const patience = 30 * time.Second
-
-func TestMain(m *testing.M) {
-	os.Setenv("TERM", "xterm") // a dumb one is shown no progress
-	if mode := os.Getenv("PIDFILE_TEST_HELPER"); mode != "" {
-		helper(mode) // COMMAND
-	}
-	os.Exit(testMain(m))
-}
-
-func testMain(m *testing.M) int {
-	unix.Umask(0o022) // other users run it as well
-	dir, err := os.MkdirTemp("", "pidfile-cmd-")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil {
-		panic(err)
-	}
-	binary = filepath.Join(dir, "pidfile")
-	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
-		return 1
-	}
-	// What a script starts in the background must not keep its pipes open.
-	if err := os.WriteFile(filepath.Join(dir, "bg"), []byte("#!/bin/sh\nexec \"$@\" </dev/null >/dev/null 2>&1\n"), 0o755); err != nil {
-		panic(err)
-	}
-	os.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	os.Unsetenv("PIDFILE_HELD")
-	// Orphans of killed wrappers come to us: none goes unseen, and no PID of
-	// theirs is another's before we have reaped it.
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		panic(err)
-	}
-	defer killOrphans()
-	return testproc.Main(m)
-}
 
 // TestScripts runs testdata/script: one behaviour a file. Beyond the usual
 // there are the commands
@@ -81,9 +30,9 @@ func testMain(m *testing.M) int {
 //
 // a program bg, which runs its arguments with all output thrown away, $HELPER,
 // which is the helper that $PIDFILE_TEST_HELPER names,
-// and the conditions [root] and [knownbugs]: what does not work yet is skipped
-// unless PIDFILE_KNOWN_BUGS is set.
+// and the condition [root].
 func TestScripts(t *testing.T) {
+	parallel(t)
 	testscript.RunT(scriptT{t}, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
@@ -100,16 +49,18 @@ func TestScripts(t *testing.T) {
 			}
 			e.Setenv("HELPER", self)
 			e.Setenv("UNIQUE", "pidfile-test-"+strconv.Itoa(os.Getpid())+"-"+filepath.Base(e.WorkDir))
+			e.Defer(func() {
+				if e.T().(scriptT).Failed() {
+					endScript(e.WorkDir, "UNIQUE="+e.Getenv("UNIQUE"))
+				}
+			})
 			return os.Chmod(e.WorkDir, 0o755)
 		},
 		Condition: func(cond string) (bool, error) {
-			switch cond {
-			case "root":
-				return os.Getuid() == 0, nil
-			case "knownbugs":
-				return os.Getenv("PIDFILE_KNOWN_BUGS") != "", nil
+			if cond != "root" {
+				return false, fmt.Errorf("unknown condition %q", cond)
 			}
-			return false, fmt.Errorf("unknown condition %q", cond)
+			return os.Getuid() == 0, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":   scriptExits,
@@ -162,6 +113,29 @@ func scriptNeeds(e *testscript.Env) error {
 	return nil
 }
 
+// endScript ends the processes of a script that has failed, by their directory or
+// environment. One that stays in the background has testscript's pipe open, so that
+// it would wait for ever.
+func endScript(dir, variable string) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		p, err := os.FindProcess(pid) // a handle: if it ends now, no other is meant
+		if err != nil {
+			continue
+		}
+		cwd, _ := os.Readlink("/proc/" + e.Name() + "/cwd")
+		env, _ := os.ReadFile("/proc/" + e.Name() + "/environ")
+		if strings.HasPrefix(cwd+"/", dir+"/") || slices.Contains(strings.Split(string(env), "\x00"), variable) {
+			_ = p.Kill()
+		}
+		_ = p.Release()
+	}
+}
+
 func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE COMMAND...")
@@ -181,7 +155,7 @@ func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 
 func scriptAwait(ts *testscript.TestScript, neg bool, args []string) {
 	file := ts.MkAbs(args[0])
-	if !until(func() bool {
+	if !testproc.Until(func() bool {
 		text, _ := os.ReadFile(file)
 		return bytes.HasSuffix(text, []byte("\n"))
 	}) {
@@ -194,7 +168,7 @@ func scriptSetenv(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func scriptBlocked(ts *testscript.TestScript, neg bool, args []string) {
-	if !until(func() bool { return blocked(ts.MkAbs(args[0])) > 0 }) {
+	if !testproc.Until(func() bool { return blocked(ts.MkAbs(args[0])) > 0 }) {
 		ts.Fatalf("nobody waits for %s", args[0])
 	}
 }
@@ -202,184 +176,7 @@ func scriptBlocked(ts *testscript.TestScript, neg bool, args []string) {
 func scriptGone(ts *testscript.TestScript, neg bool, args []string) {
 	pid, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	if !until(func() bool { return !alive(pid) }) {
+	if !testproc.Until(func() bool { return !testproc.Alive(pid) }) {
 		ts.Fatalf("PID %d does not end", pid)
-	}
-}
-
-// until reports whether cond becomes true.
-func until(cond func() bool) bool {
-	for deadline := time.Now().Add(patience); !cond(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			return false
-		}
-	}
-	return true
-}
-
-// eventually fails the test unless cond becomes true.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	if !until(cond) {
-		t.Fatalf("does not come: %s", what)
-	}
-}
-
-// blocked counts the processes that wait for a flock(2) on path's file.
-func blocked(path string) (n int) {
-	var st unix.Stat_t
-	if unix.Stat(path, &st) != nil {
-		return 0
-	}
-	id := fmt.Sprintf(" %02x:%02x:%d ", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
-	locks, _ := os.ReadFile("/proc/locks")
-	for line := range strings.Lines(string(locks)) {
-		if strings.Contains(line, "-> FLOCK") && strings.Contains(line, id) {
-			n++
-		}
-	}
-	return n
-}
-
-// procState returns the letter of /proc/PID/stat, 0 if there is no such process.
-// One whose first thread has ended before others, as during an execve(2), is no
-// zombie.
-func procState(pid int) byte {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	const threads = 20 - 3 // num_threads of proc_pid_stat(5)
-	if string(f[0]) == "Z" && string(f[threads]) != "1" {
-		return 'S'
-	}
-	return f[0][0]
-}
-
-// TestJSON holds the names that programs rely on.
-func TestJSON(t *testing.T) {
-	dir := t.TempDir()
-	held, stale := filepath.Join(dir, "held.pid"), filepath.Join(dir, "stale.pid")
-	w := start(t, held, "sleep", "100")
-	pid := w.command(t)
-	writeFile(t, stale, "none\n")
-	out, code := output(t, "status", "--json", held, stale, filepath.Join(dir, "absent.pid"))
-	if code != 3 {
-		t.Errorf("exit code %d, want 3", code)
-	}
-	var all []map[string]any
-	if err := json.Unmarshal(out, &all); err != nil || len(all) != 3 {
-		t.Fatalf("%v in\n%s", err, out)
-	}
-	keys := func(m map[string]any) string {
-		var names []string
-		for name := range m {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		return strings.Join(names, " ")
-	}
-	if got, want := keys(all[0]), "evidence locked path pid process state"; got != want {
-		t.Errorf("fields of a running one: %s; want %s", got, want)
-	}
-	process, _ := all[0]["process"].(map[string]any)
-	if os.Getuid() != 0 {
-		process["user"] = "" // whom no passwd(5) names has none
-	}
-	if got, want := keys(process), "args executable pid started uid user"; got != want {
-		t.Errorf("fields of its process: %s; want %s", got, want)
-	}
-	for _, s := range all[1:] {
-		if got, want := keys(s), "evidence locked path state"; got != want {
-			t.Errorf("fields of a %v one: %s; want %s", s["state"], got, want)
-		}
-	}
-	if all[0]["state"] != "running" || all[0]["path"] != held || all[0]["locked"] != true ||
-		all[0]["pid"] != float64(pid) || process["pid"] != float64(pid) || process["uid"] != float64(os.Getuid()) {
-		t.Errorf("a running one is told as\n%s", out)
-	}
-	if started, err := time.Parse(time.RFC3339Nano, fmt.Sprint(process["started"])); err != nil || time.Since(started).Abs() > patience {
-		t.Errorf("started: %v, %v", process["started"], err)
-	}
-	if all[1]["state"] != "stale" || all[2]["state"] != "absent" {
-		t.Errorf("states %v and %v, want stale and absent", all[1]["state"], all[2]["state"])
-	}
-	w.stop(t)
-}
-
-// TestHelp asks every command that "pidfile --help" names for its own help.
-func TestHelp(t *testing.T) {
-	root, code := output(t, "--help")
-	if code != 0 {
-		t.Fatalf("pidfile --help: exit code %d", code)
-	}
-	_, list, _ := strings.Cut(string(root), "\nRun:\n")
-	list, _, _ = strings.Cut(list, "Flags:\n")
-	var names []string
-	for line := range strings.Lines(list) {
-		if name, ok := strings.CutPrefix(line, "  "); ok { // no title
-			names = append(names, strings.Fields(name)[0])
-		}
-	}
-	for _, must := range []string{"run", "status", "version", "completion", "help"} {
-		if !slices.Contains(names, must) {
-			t.Errorf("pidfile --help does not name %s:\n%s", must, root)
-		}
-	}
-	for _, name := range names {
-		t.Run(name, func(t *testing.T) {
-			long, code := output(t, name, "--help")
-			also, code2 := output(t, "help", name)
-			if code != 0 || code2 != 0 || !bytes.Equal(long, also) {
-				t.Errorf("'%s --help' and 'help %s' differ, or fail with %d and %d", name, name, code, code2)
-			}
-			wants := []string{"Usage:\n  pidfile " + name}
-			switch name {
-			case "version", "completion", "help": // nothing to choose
-			default:
-				wants = append(wants, "Examples:\n")
-			}
-			for line := range strings.Lines(string(long)) {
-				if columns(strings.TrimSuffix(line, "\n")) > 80 {
-					t.Errorf("too wide for a terminal of 80 columns: %q", line)
-				}
-			}
-			wants = append(wants, "\nExit codes", "\n  125 ")
-			for _, want := range wants {
-				if !bytes.Contains(long, []byte(want)) {
-					t.Errorf("no %q in the help of %s:\n%s", want, name, long)
-				}
-			}
-		})
-	}
-}
-
-// output runs the command and returns its stdout and exit code.
-func output(t *testing.T, args ...string) ([]byte, int) {
-	t.Helper()
-	out, err := exec.Command(binary, args...).Output()
-	return out, exitCode(t, err)
-}
-
-// exitCode is what a shell calls it.
-func exitCode(t *testing.T, err error) int {
-	t.Helper()
-	var failed *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case !errors.As(err, &failed):
-		t.Fatal(err)
-	case failed.Sys().(syscall.WaitStatus).Signaled():
-		return 128 + int(failed.Sys().(syscall.WaitStatus).Signal())
-	}
-	return failed.ExitCode()
-}
-
-func writeFile(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
 	}
 }

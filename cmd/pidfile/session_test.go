@@ -69,7 +69,7 @@ func public(t *testing.T) (dir, helper string) {
 		t.Fatal(err)
 	}
 	helper = filepath.Join(dir, "helper")
-	if err := os.WriteFile(helper, self, 0o755); err != nil {
+	if err := writeProgram(helper, self); err != nil {
 		t.Fatal(err)
 	}
 	return dir, helper
@@ -98,6 +98,7 @@ const asOther = "--user 65533:65533 --env PIDFILE_TEST_HELPER --env LOG --env TE
 // TestTypeForRoot: what root runs as another user on a terminal cannot type for
 // root's shell, which would run it.
 func TestTypeForRoot(t *testing.T) {
+	parallel(t)
 	legacy, _ := os.ReadFile("/proc/sys/dev/tty/legacy_tiocsti")
 	if strings.TrimSpace(string(legacy)) == "0" {
 		t.Log("NOT TESTED: this kernel refuses TIOCSTI anyway (dev.tty.legacy_tiocsti=0); the session is")
@@ -154,18 +155,19 @@ func TestTypeForRoot(t *testing.T) {
 // they do what they do: Ctrl-C and Ctrl-\ reach it and its children once, Ctrl-Z
 // stops all, and fg has all go on.
 func TestKeysOfOtherUser(t *testing.T) {
+	parallel(t)
 	p, shell, dir := rootShell(t, "signals")
 	log := dir + "/log"
 	p.types(t, "pidfile run "+asOther+" --env COMMAND $P sh -c '$COMMAND & exec $COMMAND'\n")
-	eventually(t, "COMMAND and its child", func() bool {
+	testproc.Eventually(t, "COMMAND and its child", func() bool {
 		text, _ := os.ReadFile(log)
 		return strings.Count(string(text), "ready\n") == 2
 	})
 	pid := (&wrapper{path: dir + "/a.pid"}).command(t)
-	child, wrapper := childrenOf(pid)[0], parentOf(t, pid)
+	child, wrapper := testproc.Children(pid)[0], parentOf(t, pid)
 	got := func(signal string, n int) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("%s, %d in all", signal, n), func() bool {
+		testproc.Eventually(t, fmt.Sprintf("%s, %d in all", signal, n), func() bool {
 			return strings.Count(strings.Join(logged(log), " "), signal) == n
 		})
 	}
@@ -176,16 +178,16 @@ func TestKeysOfOtherUser(t *testing.T) {
 		got("SIGQUIT", 2*i+2)
 		p.types(t, "\x1a") // Ctrl-Z
 		stopped(t, true, pid, child, wrapper)
-		eventually(t, "the shell's prompt", func() bool { return strings.Count(p.shows(), "Stopped") == i+1 })
+		testproc.Eventually(t, "the shell's prompt", func() bool { return strings.Count(p.shows(), "Stopped") == i+1 })
 		p.types(t, "fg\n")
 		stopped(t, false, pid, child, wrapper)
-		eventually(t, "the foreground", func() bool { return foreground(p) == groupOf(wrapper) })
+		testproc.Eventually(t, "the foreground", func() bool { return foreground(p) == groupOf(wrapper) })
 		got("SIGCONT", 2*i+2)
 	}
 	got("SIGINT", 6)
 	got("SIGQUIT", 6)
 	_ = unix.Kill(-pid, unix.SIGKILL) // COMMAND's group, a test's own
-	eventually(t, "end of the wrapper", func() bool { return !alive(wrapper) })
+	testproc.Eventually(t, "end of the wrapper", func() bool { return !testproc.Alive(wrapper) })
 	noFile(t, dir+"/a.pid")
 	p.types(t, "exit 0\n")
 	shell.wait(t)

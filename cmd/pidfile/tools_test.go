@@ -81,6 +81,7 @@ func ours(t *testing.T) []caseOfOurs {
 }
 
 func TestPgrep(t *testing.T) {
+	parallel(t)
 	needs(t, "pgrep")
 	for _, c := range ours(t) {
 		t.Run(c.name, func(t *testing.T) {
@@ -100,6 +101,7 @@ func TestPgrep(t *testing.T) {
 
 // TestPkill: pkill -L signals only if the file is locked.
 func TestPkill(t *testing.T) {
+	parallel(t)
 	needs(t, "pkill")
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
@@ -125,6 +127,7 @@ func TestPkill(t *testing.T) {
 
 // TestKill: kill -0 $(cat FILE), what every init script does.
 func TestKill(t *testing.T) {
+	parallel(t)
 	for _, c := range ours(t) {
 		r := tool(t, "sh", "-c", `kill -0 "$(cat "$0")"`, c.path)
 		if (r.code == 0) != (c.w != nil) {
@@ -143,6 +146,7 @@ func TestKill(t *testing.T) {
 
 // TestStartStopDaemon: the same answers from both, and it stops ours.
 func TestStartStopDaemon(t *testing.T) {
+	parallel(t)
 	needs(t, "start-stop-daemon")
 	all := ours(t)
 	for _, c := range all {
@@ -177,6 +181,7 @@ func TestStartStopDaemon(t *testing.T) {
 
 // TestFlock: flock(1) is kept out while ours runs, and only then.
 func TestFlock(t *testing.T) {
+	parallel(t)
 	needs(t, "flock")
 	for _, c := range ours(t) {
 		if c.name == "absent" {
@@ -193,7 +198,7 @@ func TestFlock(t *testing.T) {
 		}
 		// One that waits gets it at the end, on the file that is gone by then.
 		waiter := background(t, exec.Command("flock", c.path, "true"))
-		eventually(t, "flock's waiting", func() bool { return blocked(c.path) > 0 })
+		testproc.Eventually(t, "flock's waiting", func() bool { return blocked(c.path) > 0 })
 		kill(t, c.pid, unix.SIGTERM)
 		c.w.wait(t)
 		if code := waiter.wait(t); code != 0 {
@@ -209,6 +214,7 @@ func TestFlock(t *testing.T) {
 
 // TestFuserLsof: who has the file open, by device and inode.
 func TestFuserLsof(t *testing.T) {
+	parallel(t)
 	for _, name := range []string{"fuser", "lsof"} {
 		t.Run(name, func(t *testing.T) {
 			needs(t, name)
@@ -248,6 +254,7 @@ func TestFuserLsof(t *testing.T) {
 // TestFlockHolds: what flock(1) holds runs, but whom to signal is known only if
 // the file names one of those that have the lock.
 func TestFlockHolds(t *testing.T) {
+	parallel(t)
 	needs(t, "flock")
 	dir := t.TempDir()
 	t.Run("empty", func(t *testing.T) {
@@ -266,7 +273,7 @@ func TestFlockHolds(t *testing.T) {
 			t.Errorf("run: exit code %d, want 75", code)
 		}
 		call(t, "clean", path).is(t, 0, "left alone, running")
-		if !alive(child) || !alive(w.Process.Pid) {
+		if !testproc.Alive(child) || !testproc.Alive(w.Process.Pid) {
 			t.Error("somebody was harmed")
 		}
 		kill(t, child, unix.SIGTERM)
@@ -288,13 +295,14 @@ func TestFlockHolds(t *testing.T) {
 
 // TestStartStopDaemonsDaemon: a file that start-stop-daemon made, without a lock.
 func TestStartStopDaemonsDaemon(t *testing.T) {
+	parallel(t)
 	needs(t, "start-stop-daemon")
 	t.Cleanup(killOrphans)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	begin := func() int {
 		tool(t, "start-stop-daemon", "--start", "--make-pidfile", "--background", "--pidfile", path, "--exec", "/bin/sleep", "--", "1000").exits(t, "--start", 0)
 		pid := awaitPID(t, path)
-		eventually(t, "sleep", func() bool {
+		testproc.Eventually(t, "sleep", func() bool {
 			exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 			return strings.HasSuffix(exe, "/sleep") || filepath.Base(exe) == "coreutils" || filepath.Base(exe) == "busybox"
 		})
@@ -307,9 +315,9 @@ func TestStartStopDaemonsDaemon(t *testing.T) {
 	r.is(t, 0, "existed when the file was written")
 	refusedBy(t, path, pid, "/bin/sleep", "1000")
 	call(t, "clean", path).is(t, 0, "left alone, running")
-	call(t, "wait", "-t", "0.05", path).is(t, 124, "still running")
+	call(t, "wait", "-t", "0.5", path).is(t, 124, "still running")
 	call(t, "stop", path).is(t, 0, fmt.Sprintf(`PID %d stopped \(TERM`, pid))
-	if alive(pid) {
+	if testproc.Alive(pid) {
 		t.Error("it lives")
 	}
 	call(t, "status", path).is(t, 1, "stale")
@@ -333,6 +341,7 @@ func TestStartStopDaemonsDaemon(t *testing.T) {
 // TestPythonPidfile: as the package python-pidfile writes its file: no lock, no
 // newline, and its own PID.
 func TestPythonPidfile(t *testing.T) {
+	parallel(t)
 	needs(t, "python3")
 	path := filepath.Join(t.TempDir(), "pidfile.pid")
 	const script = `import os, sys, time

@@ -52,7 +52,7 @@ func fillAsOther(t *testing.T, name string) {
 // was known counts, though it has become another user.
 func TestNotifyBurst(t *testing.T) {
 	testproc.Root(t)
-	for i := range 40 {
+	for i := range testproc.Rounds(40, 12, 4) {
 		s, err := ListenNotify(nil)
 		if err != nil {
 			t.Fatal(err)

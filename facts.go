@@ -30,6 +30,8 @@ type facts struct {
 	named    process     // has the PID that the file names
 	minus    process     // has the PID behind a minus sign, if that is the text
 	clock    proc.Clock
+	fits     bool // the named process's program has the file's name
+	asked    bool // or is the one that the caller named
 
 	known factSet // which of these were gathered
 	// What locks the named process, and its parent, have on the file.
@@ -82,6 +84,8 @@ type mode struct {
 	ctx context.Context // ends that wait; nil: nothing does
 	// direct is true if no symbolic link may lead to the path.
 	direct bool
+	// program, if set, is what the process is said to run, by the caller.
+	program string
 }
 
 // view is what can be seen of the file at path.
@@ -209,6 +213,10 @@ func (f *facts) gatherProcess() {
 	f.named, f.minus = lookup(f.view.PID), lookup(f.view.Minus)
 	if f.named.err == nil || f.minus.err == nil {
 		f.clock = proc.ReadClock()
+	}
+	if f.named.err == nil {
+		f.fits = f.named.info.FitsName(f.path)
+		f.asked = f.mode.program != "" && runsProgram(&f.named.info, f.mode.program)
 	}
 }
 

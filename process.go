@@ -91,7 +91,7 @@ func (f Finder) Find(ctx context.Context, path string) (*Process, error) {
 		return nil, &fs.PathError{Op: "find", Path: path, Err: errors.ErrUnsupported}
 	}
 	for began := time.Now(); ; {
-		v, h, err := pin(ctx, path)
+		v, h, err := pin(ctx, path, f.Program)
 		if err != nil {
 			return nil, &fs.PathError{Op: "find", Path: v.path, Err: err}
 		}
@@ -148,7 +148,7 @@ func (f Finder) Holders(ctx context.Context, path string) ([]*Process, error) {
 
 // holders is Holders at one moment.
 func (f Finder) holders(ctx context.Context, path string) ([]*Process, error) {
-	v, err := examine(path, mode{ctx: ctx})
+	v, err := examine(path, mode{ctx: ctx, program: f.Program})
 	switch {
 	case err != nil:
 		return nil, v.refuse("find", ErrUnproven)
@@ -243,9 +243,9 @@ const maxAncestors = 64
 // pin examines the file at path, pins its holder, and examines it again: now its PID
 // cannot be another's. The handle is nil if no holder is known; the verdict
 // says why. The error is the system's, or ctx's.
-func pin(ctx context.Context, path string) (verdict, *proc.Handle, error) {
+func pin(ctx context.Context, path, program string) (verdict, *proc.Handle, error) {
 	for began := time.Now(); ; {
-		v, err := examine(path, mode{act: true, ctx: ctx})
+		v, err := examine(path, mode{act: true, ctx: ctx, program: program})
 		switch {
 		case ctx.Err() != nil:
 			return v, nil, ctx.Err()
@@ -258,7 +258,7 @@ func pin(ctx context.Context, path string) (verdict, *proc.Handle, error) {
 		case err != nil:
 			return v, nil, err
 		default:
-			again, err := examine(path, mode{act: true, ctx: ctx})
+			again, err := examine(path, mode{act: true, ctx: ctx, program: program})
 			if err == nil && again.info != nil && again.info.PID == h.PID() && h.Unreaped() {
 				return again, h, nil
 			}
@@ -294,7 +294,7 @@ func (v *verdict) refuseReason(program string) error {
 	case !v.proven && v.gaps.Any(proc.GapHidden|proc.GapChanges) && !lock.Free(v.path):
 		v.addEvidence("a process that is not visible from here has it locked")
 		return ErrUnproven
-	case v.doubtsInit():
+	case v.doubtsInit(), v.doubt:
 		return ErrUnproven
 	}
 	return v.trust(v.distrust(program))
@@ -392,9 +392,9 @@ func (processDone) Is(target error) bool {
 }
 
 // Wait blocks until the process has ended or ctx is done, without polling. Then it
-// returns its exit status where the kernel tells it for a process that is not our
-// child (Linux 6.15), once its parent has reaped it; Wait gives the parent 50 ms for
-// that. Elsewhere the status is nil: it is not known.
+// returns its exit status, if the kernel tells it: of a process that is not reaped yet,
+// and is ours, or anybody's where we are root; of one that was reaped, since Linux 6.15.
+// Else, after 50 ms, the status is nil.
 func (p *Process) Wait(ctx context.Context) (*ExitStatus, error) {
 	status, err := p.handle.Wait(ctx)
 	if err != nil {

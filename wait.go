@@ -19,7 +19,13 @@ import (
 // at once; or [ErrUnproven], with the evidence, if it cannot be told whether there is
 // one, or it names PID 1 and is not locked: waiting for that would never end.
 func WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
-	v, h, err := pin(ctx, path)
+	return Finder{}.WaitEnd(ctx, path)
+}
+
+// WaitEnd is like the function WaitEnd. A process that does not run the Program is
+// [ErrUnproven].
+func (f Finder) WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
+	v, h, err := pin(ctx, path, f.Program)
 	if err != nil {
 		return nil, &fs.PathError{Op: "wait", Path: v.path, Err: err}
 	}

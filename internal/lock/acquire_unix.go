@@ -230,6 +230,9 @@ func (h *Hold) settle(fd int, o *Options) (refusal, error) {
 		}
 		return refusal{Refusal: Refusal{Held: true, PID: pid, Locked: true}}, nil
 	}
+	if pid != 0 && otherClock(fd) {
+		mine.mtime = time.Time{}
+	}
 	if pid != 0 && o.Running != nil && o.Running(pid, mine.mtime) {
 		return refusal{Refusal: Refusal{Held: true, PID: pid}}, nil
 	}

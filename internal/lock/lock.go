@@ -77,7 +77,8 @@ type Options struct {
 	Mode uint32
 	// Running reports whether pid, named by a file last written at mtime that
 	// nobody has locked, is to be respected as the holder: the rule for
-	// programs that write PID files and never lock them.
+	// programs that write PID files and never lock them. A zero mtime is unknown: the
+	// file system has another machine's clock.
 	Running func(pid int, mtime time.Time) bool
 	// Inherit is true if a child is to inherit the lock, and must not be able to
 	// write the file: flock(2) is taken by a descriptor that can only read.

@@ -11,10 +11,13 @@ type View struct {
 	GID     int
 	Links   uint64
 	Written time.Time
-	PID     int   // 0 if the text is malformed
-	Empty   bool  // the file has no text at all
-	Minus   int   // the PID behind a minus sign, if that is the text
-	TextErr error // why the text could not be read, nil if it was
+	// OtherClock: the file system may have the clock of another machine, so Written
+	// cannot be compared with anything of ours.
+	OtherClock bool
+	PID        int   // 0 if the text is malformed
+	Empty      bool  // the file has no text at all
+	Minus      int   // the PID behind a minus sign, if that is the text
+	TextErr    error // why the text could not be read, nil if it was
 	// NotPIDFile says why this cannot be a PID file at all, "" if it can.
 	NotPIDFile string
 	// OFDLocked: the file has the holder's OFD lock or another fcntl lock, and Owner

@@ -358,7 +358,7 @@ func (d *decision) addNamed() {
 	case named.err != nil:
 		d.addEvidence("PID %d cannot be looked up: %v", pid, named.err)
 	case named.info.Hidden:
-		d.addEvidence("PID %d is alive, but hidden from us (hidepid)", pid)
+		d.addEvidence("PID %d is alive, but %s", pid, d.f.hiddenWhy)
 	case named.info.Zombie():
 		d.addEvidence("PID %d has ended and only waits to be reaped", pid)
 	default:

@@ -95,10 +95,13 @@ func act(f *facts)           { f.mode.act = true }
 func seesProcesses(f *facts) { f.namedHolds.seen, f.parentHolds.seen = true, true }
 func inNamespace(f *facts)   { f.gaps |= proc.GapNamespaces }
 func changes(f *facts)       { f.gaps |= proc.GapChanges }
-func fits(f *facts)          { f.fits = true }
-func asksFor(f *facts)       { f.asked, f.mode.program = true, "cat" }
-func otherClock(f *facts)    { f.view.OtherClock = true }
-func noLocks(f *facts)       { f.gaps |= proc.GapFileSystem }
+func hidden(f *facts) {
+	f.named.info.Hidden, f.hiddenWhy = true, "hidden from us (hidepid)"
+}
+func fits(f *facts)       { f.fits = true }
+func asksFor(f *facts)    { f.asked, f.mode.program = true, "cat" }
+func otherClock(f *facts) { f.view.OtherClock = true }
+func noLocks(f *facts)    { f.gaps |= proc.GapFileSystem }
 func written(after time.Duration) func(*facts) {
 	return func(f *facts) { f.view.Written = writtenAt(after) }
 }
@@ -205,7 +208,7 @@ func TestVerdict(t *testing.T) {
 			state: Running, asks: factNamedHolds | factParentHolds | factTakers | factOpeners, says: "the lock was taken by PID 900; whether that has it still cannot be seen"},
 		{name: "held outside the namespace", facts: facets{func(f *facts) { f.view.OFDLocked = true }, dead, inNamespace},
 			state: Running, asks: factTakers | factOpeners, says: "no process that is visible from here has the lock"},
-		{name: "hidepid, locked", facts: facets{held(0), namesPID(namedPID, running812(func(i *proc.Info) { i.Hidden = true }))},
+		{name: "hidepid, locked", facts: facets{held(0), hidden},
 			state: Running, asks: factTakers | factOpeners, says: "PID 812 is alive, but hidden from us (hidepid)"},
 
 		// Not locked: programs that never lock.
@@ -229,7 +232,7 @@ func TestVerdict(t *testing.T) {
 			state: Unknown, says: "the clocks cannot tell whether the PID was reused"},
 		{name: "unlocked, in a namespace", facts: facets{inNamespace},
 			state: Running, who: true, says: "the file is not locked, as far as can be seen from here"},
-		{name: "unlocked, its process hidden", facts: facets{namesPID(namedPID, running812(func(i *proc.Info) { i.Hidden = true }))},
+		{name: "unlocked, its process hidden", facts: facets{hidden},
 			state: Unknown, says: "hidden from us (hidepid)"},
 		{name: "unlocked, its process cannot be looked up", facts: facets{func(f *facts) { f.named.err = errors.New("too many open files") }},
 			state: Unknown, says: "PID 812 cannot be looked up: too many open files"},

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"syscall"
 	"time"
 	"unsafe"
 
+	"github.com/go-pidfile/pidfile/internal/proc"
 	"golang.org/x/sys/unix"
 )
 
@@ -58,6 +60,9 @@ type supervisor struct {
 
 // newSupervisor catches signals before there is a COMMAND that could miss one.
 func newSupervisor(r *runner) (*supervisor, error) {
+	if err := proc.Usable(); r.tree && err != nil { // other processes would be taken for COMMAND's
+		return nil, fmt.Errorf("--tree: %w: mount its own: mount -t proc proc /proc", err)
+	}
 	s := &supervisor{pidfd: -1, group: r.start.group, tty: -1, maxRuntime: r.maxRuntime, killAfter: r.killAfter, tree: r.tree}
 	if tty, foreground := ourTerminal(); s.group && !r.start.session {
 		s.tty, s.keys = tty, foreground

@@ -165,7 +165,10 @@ func exitStatus(fd int) *ExitStatus {
 // look it is 0, and so it counts only if we may: to read the link of a namespace takes
 // the same right, and can be done of a zombie.
 func (h *Handle) zombieStatus() *ExitStatus {
-	dir := "/proc/" + strconv.Itoa(h.pid)
+	dir, err := dirOf(h.pid)
+	if err != nil {
+		return nil
+	}
 	var buf [4096]byte
 	stat, err := readAll(buf[:], dir+"/stat")
 	if err != nil {

@@ -85,8 +85,7 @@ type mode struct {
 	ctx context.Context // ends that wait; nil: nothing does
 	// direct is true if no symbolic link may lead to the path.
 	direct bool
-	// program, if set, is what the process is said to run, by the caller.
-	program string
+	finder Finder // what the caller knows of the process
 }
 
 // view is what can be seen of the file at path.
@@ -220,7 +219,7 @@ func (f *facts) gatherProcess() {
 	}
 	if f.named.err == nil {
 		f.fits = f.named.info.FitsName(f.path)
-		f.asked = f.mode.program != "" && runsProgram(&f.named.info, f.mode.program)
+		f.asked = f.mode.finder.Program != "" && runsProgram(&f.named.info, f.mode.finder.Program)
 	}
 }
 

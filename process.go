@@ -82,6 +82,32 @@ type Finder struct {
 	// process is ErrUntrusted. Who names the program need not trust the way to the
 	// file; the file itself must be trusted all the same, and the process proven.
 	Program string
+	// Locked, if true, has the lock alone count: a process that the file names but that
+	// has not locked it is ErrUnproven, however likely it is the right one.
+	Locked bool
+}
+
+// wantsLock reports whether the lock alone counts and v does not rest on it, and says so.
+func (f Finder) wantsLock(v *verdict) bool {
+	wants := f.Locked && v.state == Running && !v.locked
+	if wants {
+		v.addEvidence("only the lock counts")
+	}
+	return wants
+}
+
+// Inspect is like the function Inspect, but Unknown for a process that is not as f's
+// fields say.
+func (f Finder) Inspect(path string) (Status, error) {
+	v, err := examine(path, mode{finder: f})
+	switch i := v.info; {
+	case f.wantsLock(&v):
+		v.state, v.info = Unknown, nil
+	case i != nil && f.Program != "" && !runsProgram(i, f.Program):
+		v.state, v.info = Unknown, nil
+		v.addEvidence("%s does not run %s", name(i), f.Program)
+	}
+	return v.status(), err
 }
 
 // Find is like the function Find. If ctx ends while it waits, the error matches
@@ -91,11 +117,11 @@ func (f Finder) Find(ctx context.Context, path string) (*Process, error) {
 		return nil, &fs.PathError{Op: "find", Path: path, Err: errors.ErrUnsupported}
 	}
 	for began := time.Now(); ; {
-		v, h, err := pin(ctx, path, f.Program)
+		v, h, err := pin(ctx, path, f)
 		if err != nil {
 			return nil, &fs.PathError{Op: "find", Path: v.path, Err: err}
 		}
-		why := v.refuseReason(f.Program)
+		why := v.refuseReason(f)
 		if why == nil {
 			return &Process{v.path, h, *v.info}, nil
 		}
@@ -148,7 +174,7 @@ func (f Finder) Holders(ctx context.Context, path string) ([]*Process, error) {
 
 // holders is Holders at one moment.
 func (f Finder) holders(ctx context.Context, path string) ([]*Process, error) {
-	v, err := examine(path, mode{ctx: ctx, program: f.Program})
+	v, err := examine(path, mode{ctx: ctx, finder: f})
 	switch {
 	case err != nil:
 		return nil, v.refuse("find", ErrUnproven)
@@ -243,9 +269,9 @@ const maxAncestors = 64
 // pin examines the file at path, pins its holder, and examines it again: now its PID
 // cannot be another's. The handle is nil if no holder is known; the verdict
 // says why. The error is the system's, or ctx's.
-func pin(ctx context.Context, path, program string) (verdict, *proc.Handle, error) {
+func pin(ctx context.Context, path string, f Finder) (verdict, *proc.Handle, error) {
 	for began := time.Now(); ; {
-		v, err := examine(path, mode{act: true, ctx: ctx, program: program})
+		v, err := examine(path, mode{act: true, ctx: ctx, finder: f})
 		switch {
 		case ctx.Err() != nil:
 			return v, nil, ctx.Err()
@@ -258,7 +284,7 @@ func pin(ctx context.Context, path, program string) (verdict, *proc.Handle, erro
 		case err != nil:
 			return v, nil, err
 		default:
-			again, err := examine(path, mode{act: true, ctx: ctx, program: program})
+			again, err := examine(path, mode{act: true, ctx: ctx, finder: f})
 			if err == nil && again.info != nil && again.info.PID == h.PID() && h.Unreaped() {
 				return again, h, nil
 			}
@@ -276,7 +302,7 @@ func pin(ctx context.Context, path, program string) (verdict, *proc.Handle, erro
 }
 
 // refuseReason returns what speaks against acting on the process, nil if nothing does.
-func (v *verdict) refuseReason(program string) error {
+func (v *verdict) refuseReason(f Finder) error {
 	v.confirm()
 	switch {
 	case v.state == Absent || v.state == Stale:
@@ -289,6 +315,8 @@ func (v *verdict) refuseReason(program string) error {
 	case v.info.PID == self:
 		v.addEvidence("it is this process itself")
 		return ErrUnproven
+	case f.wantsLock(v):
+		return ErrUnproven
 	case !v.proven && v.gaps.Any(proc.GapFileSystem):
 		return ErrUnproven // the evidence says so: it may be locked from elsewhere
 	case !v.proven && v.gaps.Any(proc.GapHidden|proc.GapChanges) && !lock.Free(v.path):
@@ -297,7 +325,7 @@ func (v *verdict) refuseReason(program string) error {
 	case v.doubtsInit(), v.doubt:
 		return ErrUnproven
 	}
-	return v.trust(v.distrust(program))
+	return v.trust(v.distrust(f.Program))
 }
 
 // doubtsInit reports whether the holder is said to be PID 1 without the proof of the

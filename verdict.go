@@ -190,7 +190,7 @@ func (d *decision) decideAge() {
 	switch {
 	case d.f.asked && (age <= proc.Unclear || d.view.OtherClock):
 		d.state, d.info = Running, i
-		d.addEvidence("%s is alive and runs %s", name(i), d.f.mode.program)
+		d.addEvidence("%s is alive and runs %s", name(i), d.f.mode.finder.Program)
 		return
 	case d.view.OtherClock:
 		d.state = Unknown

@@ -99,7 +99,7 @@ func hidden(f *facts) {
 	f.named.info.Hidden, f.hiddenWhy = true, "hidden from us (hidepid)"
 }
 func fits(f *facts)       { f.fits = true }
-func asksFor(f *facts)    { f.asked, f.mode.program = true, "cat" }
+func asksFor(f *facts)    { f.asked, f.mode.finder.Program = true, "cat" }
 func otherClock(f *facts) { f.view.OtherClock = true }
 func noLocks(f *facts)    { f.gaps |= proc.GapFileSystem }
 func written(after time.Duration) func(*facts) {

@@ -22,17 +22,21 @@ func WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
 	return Finder{}.WaitEnd(ctx, path)
 }
 
-// WaitEnd is like the function WaitEnd. A process that does not run the Program is
-// [ErrUnproven].
+// WaitEnd is like the function WaitEnd, but [ErrUnproven] for a process that is not as
+// f's fields say.
 func (f Finder) WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
-	v, h, err := pin(ctx, path, f.Program)
+	v, h, err := pin(ctx, path, f)
 	if err != nil {
 		return nil, &fs.PathError{Op: "wait", Path: v.path, Err: err}
 	}
 	if h != nil {
 		p := &Process{path: v.path, handle: h}
 		defer p.Close()
-		if v.doubtsInit() {
+		if v.doubtsInit() || f.wantsLock(&v) {
+			return nil, v.refuse("wait", ErrUnproven)
+		}
+		if f.Program != "" && !runsProgram(v.info, f.Program) {
+			v.addEvidence("%s does not run %s", name(v.info), f.Program)
 			return nil, v.refuse("wait", ErrUnproven)
 		}
 		return p.Wait(ctx)

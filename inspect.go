@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
+	"github.com/go-pidfile/pidfile/internal/names"
 	"github.com/go-pidfile/pidfile/internal/proc"
 )
 
@@ -140,15 +141,16 @@ func describe(i *proc.Info) *ProcessInfo {
 }
 
 // List inspects every regular file whose name ends in ".pid" below dirs, in
-// lexical order; without dirs below /run and, if that is set, below
-// $XDG_RUNTIME_DIR. Symbolic links are followed in dirs only, not below them.
+// lexical order; without dirs below those in which [Path] puts files (as root also below
+// those of other users) and, if that is set, below $XDG_RUNTIME_DIR. Symbolic links are
+// followed in dirs only, not below them.
 //
 // Each pair is what Inspect would return, by the locks as they were when
 // List began. A directory that cannot be read is a pair too: Unknown, its path,
 // and the error. Nothing is fatal.
 func List(dirs ...string) iter.Seq2[Status, error] {
 	if len(dirs) == 0 {
-		dirs = []string{"/run"}
+		dirs = names.Dirs()
 		// Mostly below /run, where it is met anyway.
 		if own := os.Getenv("XDG_RUNTIME_DIR"); own != "" && !strings.HasPrefix(own, "/run/") {
 			dirs = append(dirs, own)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -369,9 +368,9 @@ func (d *decision) addNamed() {
 // name describes a process in a few words. What it calls itself is its user's
 // text, and must not talk to a terminal.
 func name(i *proc.Info) string {
-	if len(i.Args) == 0 {
+	if i.Name() == "" {
 		return fmt.Sprintf("PID %d", i.PID)
 	}
-	quoted := strconv.Quote(filepath.Base(i.Args[0]))
+	quoted := strconv.Quote(i.Name())
 	return fmt.Sprintf("PID %d (%s)", i.PID, quoted[1:len(quoted)-1])
 }

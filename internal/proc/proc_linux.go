@@ -89,11 +89,21 @@ func Lookup(pid int) (Info, error) {
 	if err != nil {
 		return i, i.gone(err)
 	}
-	if len(cmdline) > 0 {
-		i.Args = strings.Split(strings.TrimSuffix(string(cmdline), "\x00"), "\x00")
-	}
+	i.parseArgs(string(cmdline))
 	i.Exe, _ = os.Readlink(dir + "/exe") // another user's may not be read
 	return i, nil
+}
+
+// parseArgs reads /proc/PID/cmdline. A process that has written a title over its
+// arguments pads it with blanks or NULs.
+func (i *Info) parseArgs(text string) {
+	if text == "" {
+		return
+	}
+	i.Args = strings.Split(strings.TrimRight(text, "\x00"), "\x00")
+	if len(i.Args) == 1 {
+		i.Args[0] = strings.TrimRight(i.Args[0], " ")
+	}
 }
 
 // parseStatus reads /proc/PID/status, false if that is a thread's.
@@ -126,6 +136,9 @@ func (i *Info) parseStatus(text []byte, pid int) bool {
 // hold anything, so count from its end: starttime is field 22, proc_pid_stat(5).
 func (i *Info) parseStat(text []byte) {
 	if end := bytes.LastIndexByte(text, ')'); end >= 0 {
+		if begin := bytes.IndexByte(text, '('); begin >= 0 && begin < end {
+			i.Comm = string(text[begin+1 : end])
+		}
 		if f := bytes.Fields(text[end+1:]); len(f) > 19 {
 			// Of 64 bits everywhere: 400 days are more ticks than 31 bits hold, and
 			// the start of what is older than our time namespace wraps below zero.

@@ -140,8 +140,8 @@ func describe(i *proc.Info) *ProcessInfo {
 	return p
 }
 
-// List inspects every regular file whose name ends in ".pid" below dirs, in
-// lexical order; without dirs below those in which [Path] puts files (as root also below
+// List inspects every regular file below dirs whose name is "pid" or ends in ".pid" or
+// ".pid.oldbin", as nginx names that of a program it replaces, in lexical order; without dirs below those in which [Path] puts files (as root also below
 // those of other users) and, if that is set, below $XDG_RUNTIME_DIR. Symbolic links are
 // followed in dirs only, not below them.
 //
@@ -180,7 +180,7 @@ func list(dir string, table *proc.LockTable, yield func(Status, error) bool) boo
 		case err != nil:
 			s := Status{Path: path, State: Unknown, Evidence: []string{err.Error()}}
 			more = yield(s, err)
-		case d.Type().IsRegular() && strings.HasSuffix(path, ".pid"):
+		case d.Type().IsRegular() && isListed(d.Name()):
 			v, err := examine(path, mode{table: table, direct: true})
 			if v.state == Absent {
 				return nil // gone since
@@ -195,6 +195,11 @@ func list(dir string, table *proc.LockTable, yield func(Status, error) bool) boo
 		return nil
 	})
 	return more
+}
+
+// isListed reports whether List takes a file of that name for a PID file.
+func isListed(name string) bool {
+	return name == "pid" || strings.HasSuffix(name, ".pid") || strings.HasSuffix(name, ".pid.oldbin")
 }
 
 // fresh is how young a file whose text is not a PID may be and not be cleaned: a

@@ -24,9 +24,9 @@ func listCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list [flags] [DIR or PIDFILE...]",
 		Short: "List all PID files and their processes",
-		Long: `List every *.pid file below each DIR, by default below /run and the directories
-of names (root: of all users): its state, PID, user, age of the process, and
-command. A PIDFILE can be given as well.
+		Long: `List every PID file (*.pid, pid) below each DIR, by default below /run and the
+directories of names (root: of all users): its state, PID, user, age of the
+process, and command. A PIDFILE can be given as well.
 
 Exit codes:
   0    always, also if there are none
@@ -94,7 +94,7 @@ func listAll(dirs []string, summary bool, add func(pidfile.Status)) {
 	}
 	for s, err := range pidfile.List(dirs...) {
 		switch {
-		case err == nil || strings.HasSuffix(s.Path, ".pid"):
+		case err == nil || isFile(s.Path):
 			add(s)
 		case summary && errors.Is(err, fs.ErrPermission):
 			denied++
@@ -105,6 +105,11 @@ func listAll(dirs []string, summary bool, add func(pidfile.Status)) {
 	if denied > 0 {
 		note("%d directories cannot be read: root sees all", denied)
 	}
+}
+
+func isFile(path string) bool {
+	fi, err := os.Lstat(path)
+	return err == nil && !fi.IsDir()
 }
 
 // colours of the states.

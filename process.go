@@ -97,7 +97,7 @@ func (f Finder) wantsLock(v *verdict) bool {
 }
 
 // Inspect is like the function Inspect, but Unknown for a process that is not as f's
-// fields say.
+// fields say; and where Find would not trust the file, the evidence says why.
 func (f Finder) Inspect(path string) (Status, error) {
 	v, err := examine(path, mode{finder: f})
 	switch i := v.info; {
@@ -106,6 +106,10 @@ func (f Finder) Inspect(path string) (Status, error) {
 	case i != nil && f.Program != "" && !runsProgram(i, f.Program):
 		v.state, v.info = Unknown, nil
 		v.addEvidence("%s does not run %s", name(i), f.Program)
+	case i != nil && i.PID != self && proc.CanPin:
+		if d := v.distrust(f.Program); d != nil && !d.moved {
+			v.addEvidence("not trusted, so no signal is sent: %s", d)
+		}
 	}
 	return v.status(), err
 }

@@ -21,15 +21,18 @@ type facts struct {
 	mode mode
 	self int // our PID
 
-	view     lock.View
-	viewErr  error // why the file could not be looked at
-	table    *proc.LockTable
-	gaps     proc.Gaps   // why a lock may not have been seen
-	tableErr error       // why the table of locks could not be read
-	locks    []proc.Lock // those that were seen
-	named    process     // has the PID that the file names
-	minus    process     // has the PID behind a minus sign, if that is the text
-	clock    proc.Clock
+	view      lock.View
+	viewErr   error // why the file could not be looked at
+	table     *proc.LockTable
+	gaps      proc.Gaps   // why a lock may not have been seen
+	tableErr  error       // why the table of locks could not be read
+	locks     []proc.Lock // those that were seen
+	named     process     // has the PID that the file names
+	minus     process     // has the PID behind a minus sign, if that is the text
+	hiddenWhy string      // if it is
+	clock     proc.Clock
+	fits      bool // the named process's program has the file's name
+	asked     bool // or is the one that the caller named
 
 	known factSet // which of these were gathered
 	// What locks the named process, and its parent, have on the file.
@@ -82,6 +85,7 @@ type mode struct {
 	ctx context.Context // ends that wait; nil: nothing does
 	// direct is true if no symbolic link may lead to the path.
 	direct bool
+	finder Finder // what the caller knows of the process
 }
 
 // view is what can be seen of the file at path.
@@ -209,6 +213,13 @@ func (f *facts) gatherProcess() {
 	f.named, f.minus = lookup(f.view.PID), lookup(f.view.Minus)
 	if f.named.err == nil || f.minus.err == nil {
 		f.clock = proc.ReadClock()
+	}
+	if f.named.info.Hidden || f.minus.info.Hidden {
+		f.hiddenWhy = proc.HiddenWhy()
+	}
+	if f.named.err == nil {
+		f.fits = f.named.info.FitsName(f.path)
+		f.asked = f.mode.finder.Program != "" && runsProgram(&f.named.info, f.mode.finder.Program)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
+	"github.com/go-pidfile/pidfile/internal/names"
 	"github.com/go-pidfile/pidfile/internal/proc"
 )
 
@@ -139,16 +140,17 @@ func describe(i *proc.Info) *ProcessInfo {
 	return p
 }
 
-// List inspects every regular file whose name ends in ".pid" below dirs, in
-// lexical order; without dirs below /run and, if that is set, below
-// $XDG_RUNTIME_DIR. Symbolic links are followed in dirs only, not below them.
+// List inspects every regular file below dirs whose name is "pid" or ends in ".pid" or
+// ".pid.oldbin", as nginx names that of a program it replaces, in lexical order; without dirs below those in which [Path] puts files (as root also below
+// those of other users) and, if that is set, below $XDG_RUNTIME_DIR. Symbolic links are
+// followed in dirs only, not below them.
 //
 // Each pair is what Inspect would return, by the locks as they were when
 // List began. A directory that cannot be read is a pair too: Unknown, its path,
 // and the error. Nothing is fatal.
 func List(dirs ...string) iter.Seq2[Status, error] {
 	if len(dirs) == 0 {
-		dirs = []string{"/run"}
+		dirs = names.Dirs()
 		// Mostly below /run, where it is met anyway.
 		if own := os.Getenv("XDG_RUNTIME_DIR"); own != "" && !strings.HasPrefix(own, "/run/") {
 			dirs = append(dirs, own)
@@ -178,7 +180,7 @@ func list(dir string, table *proc.LockTable, yield func(Status, error) bool) boo
 		case err != nil:
 			s := Status{Path: path, State: Unknown, Evidence: []string{err.Error()}}
 			more = yield(s, err)
-		case d.Type().IsRegular() && strings.HasSuffix(path, ".pid"):
+		case d.Type().IsRegular() && isListed(d.Name()):
 			v, err := examine(path, mode{table: table, direct: true})
 			if v.state == Absent {
 				return nil // gone since
@@ -193,6 +195,11 @@ func list(dir string, table *proc.LockTable, yield func(Status, error) bool) boo
 		return nil
 	})
 	return more
+}
+
+// isListed reports whether List takes a file of that name for a PID file.
+func isListed(name string) bool {
+	return name == "pid" || strings.HasSuffix(name, ".pid") || strings.HasSuffix(name, ".pid.oldbin")
 }
 
 // fresh is how young a file whose text is not a PID may be and not be cleaned: a

@@ -86,7 +86,8 @@ func TestList(t *testing.T) {
 	write(t, at("b/c/d/deep.pid"), "rubbish\n")
 	aged(t, at("b/c/d/deep.pid"))
 	write(t, at("b/c/other"), "1\n")
-	write(t, at("b/pid"), "1\n")
+	write(t, at("b/pid"), "4194304\n") // as dbus-daemon names it
+	write(t, at("b/n.pid.oldbin"), "4194304\n")
 	write(t, at("e.pid/x.pid"), "4194304\n")
 	must(t, unix.Mkfifo(at("fifo.pid"), 0o644))
 	must(t, os.Symlink(at("a.pid"), at("link.pid")))
@@ -98,7 +99,7 @@ func TestList(t *testing.T) {
 	write(t, at("unlocked.pid"), fmt.Sprintln(c.pid()))
 	before := tree(t, dir)
 	want := []string{
-		".pid stale ok", "a.pid stale ok", "b/c/d/deep.pid stale ok", "b/held.pid running ok",
+		".pid stale ok", "a.pid stale ok", "b/c/d/deep.pid stale ok", "b/held.pid running ok", "b/n.pid.oldbin stale ok", "b/pid stale ok",
 		"e.pid/x.pid stale ok", "unlocked.pid running ok",
 	}
 	all := list(dir)

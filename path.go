@@ -9,10 +9,11 @@ import (
 )
 
 // Path returns the path of the PID file that the command pidfile means by a name:
-// NAME.pid in /run (outside Linux /var/run) for root, and for other users in
-// $XDG_RUNTIME_DIR, if that is set, or in the directory pidfile-UID of
-// [os.TempDir], which Path creates. So a program that acquires Path("backup") is
-// stopped by "pidfile stop backup".
+// NAME.pid in /run (outside Linux /var/run) for root, and for other users in the
+// directory /tmp/pidfile-UID, which Path creates, private; $PIDFILE_DIR, an absolute
+// path, overrides both. So a program that acquires Path("backup") is stopped by
+// "pidfile stop backup". XDG_RUNTIME_DIR and TMPDIR do not matter: a login, cron and ssh
+// differ in them, and a name is one file.
 //
 // An empty name, "." and "..", and a name with a path separator or a NUL in it are
 // errors. So is a pidfile-UID that is not a directory, not ours, or open to others:

@@ -1,25 +1,29 @@
 package pidfile_test
 
 import (
-	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/go-pidfile/pidfile"
 )
 
 func TestPath(t *testing.T) {
-	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	dir := filepath.Join(t.TempDir(), "names")
+	t.Setenv("PIDFILE_DIR", dir)
 	path, err := pidfile.Path("backup")
-	if err != nil || !filepath.IsAbs(path) || filepath.Base(path) != "backup.pid" {
+	if err != nil || path != filepath.Join(dir, "backup.pid") {
 		t.Errorf("%q, %v", path, err)
 	}
-	if dir := filepath.Dir(path); os.Getuid() != 0 && dir != os.Getenv("XDG_RUNTIME_DIR") ||
-		os.Getuid() == 0 && !strings.HasSuffix(dir, "/run") {
-		t.Errorf("it lives in %s", dir)
+	if fi, err := os.Stat(dir); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("the directory: %v, %v", fi, err)
 	}
+	t.Setenv("PIDFILE_DIR", "names")
+	if path, err := pidfile.Path("backup"); err == nil {
+		t.Errorf("PIDFILE_DIR=names: %q", path)
+	}
+	t.Setenv("PIDFILE_DIR", "")
 	for _, name := range []string{"", ".", "..", "a/b", "/", "a\x00b"} {
 		if path, err := pidfile.Path(name); err == nil {
 			t.Errorf("%q: %q", name, path)
@@ -27,21 +31,19 @@ func TestPath(t *testing.T) {
 	}
 }
 
-// Without XDG_RUNTIME_DIR a user's names live in a private directory.
-func TestPathPrivate(t *testing.T) {
-	if os.Getuid() == 0 {
-		t.Skip("root's names live in /run")
+// A name is one file for a user, whatever session asks; see names_user.txtar for the
+// directory that must be private.
+func TestPathOfSessions(t *testing.T) {
+	want := "/run/backup.pid"
+	if uid := os.Getuid(); uid != 0 {
+		want = fmt.Sprintf("/tmp/pidfile-%d/backup.pid", uid)
 	}
-	t.Setenv("XDG_RUNTIME_DIR", "")
-	t.Setenv("TMPDIR", t.TempDir())
-	path, err := pidfile.Path("backup")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := pidfile.Path("backup"); !errors.Is(err, pidfile.ErrUntrusted) {
-		t.Errorf("error %v, want ErrUntrusted", err)
+	for _, name := range []string{"", "XDG_RUNTIME_DIR", "TMPDIR"} {
+		if name != "" {
+			t.Setenv(name, t.TempDir())
+		}
+		if path, err := pidfile.Path("backup"); err != nil || path != want {
+			t.Errorf("with %s: %q, %v, want %s", name, path, err, want)
+		}
 	}
 }

@@ -236,7 +236,7 @@ func runsSelf(pid int, written time.Time) bool { return Config{}.running(pid, wr
 
 // running is the rule for programs that never lock: process pid, named by a
 // file written then, is running if it lives, may be the writer, and is the same
-// program.
+// program. A zero time is unknown.
 func (c Config) running(pid int, written time.Time) bool {
 	if pid == self {
 		return false
@@ -245,7 +245,8 @@ func (c Config) running(pid int, written time.Time) bool {
 	if err != nil || i.Zombie() {
 		return false
 	}
-	return !i.Hidden && proc.ReadClock().Judge(i.Start, written) <= proc.Unclear && c.program().Runs(&i)
+	may := written.IsZero() || proc.ReadClock().Judge(i.Start, written) <= proc.Unclear
+	return !i.Hidden && may && c.program().Runs(&i)
 }
 
 // program is the one that "the same program" means.

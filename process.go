@@ -81,6 +81,36 @@ type Finder struct {
 	// process is [ErrUntrusted]. With it, the path to the file need not be trusted; the
 	// file itself must be, and the process proven.
 	Program string
+	// Locked, if true, has the lock alone count: a process that the file names but that
+	// has not locked it is ErrUnproven, however likely it is the right one.
+	Locked bool
+}
+
+// wantsLock reports whether the lock alone counts and v does not rest on it, and says so.
+func (f Finder) wantsLock(v *verdict) bool {
+	wants := f.Locked && v.state == Running && !v.locked
+	if wants {
+		v.addEvidence("only the lock counts")
+	}
+	return wants
+}
+
+// Inspect is like the function Inspect, but Unknown for a process that is not as f's
+// fields say; and where Find would not trust the file, the evidence says why.
+func (f Finder) Inspect(path string) (Status, error) {
+	v, err := examine(path, mode{finder: f})
+	switch i := v.info; {
+	case f.wantsLock(&v):
+		v.state, v.info = Unknown, nil
+	case i != nil && f.Program != "" && !runsProgram(i, f.Program):
+		v.state, v.info = Unknown, nil
+		v.addEvidence("%s does not run %s", name(i), f.Program)
+	case i != nil && i.PID != self && proc.CanPin:
+		if d := v.distrust(f.Program); d != nil && !d.moved {
+			v.addEvidence("not trusted, so no signal is sent: %s", d)
+		}
+	}
+	return v.status(), err
 }
 
 // Find is like the function Find. If ctx ends while it waits, the error matches
@@ -90,11 +120,11 @@ func (f Finder) Find(ctx context.Context, path string) (*Process, error) {
 		return nil, &fs.PathError{Op: "find", Path: path, Err: errors.ErrUnsupported}
 	}
 	for began := time.Now(); ; {
-		v, h, err := pin(ctx, path)
+		v, h, err := pin(ctx, path, f)
 		if err != nil {
 			return nil, &fs.PathError{Op: "find", Path: v.path, Err: err}
 		}
-		why := v.refuseReason(f.Program)
+		why := v.refuseReason(f)
 		if why == nil {
 			return &Process{v.path, h, *v.info}, nil
 		}
@@ -147,7 +177,7 @@ func (f Finder) Holders(ctx context.Context, path string) ([]*Process, error) {
 
 // holders is one attempt of Holders.
 func (f Finder) holders(ctx context.Context, path string) ([]*Process, error) {
-	v, err := examine(path, mode{ctx: ctx})
+	v, err := examine(path, mode{ctx: ctx, finder: f})
 	switch {
 	case err != nil:
 		return nil, v.refuse("find", ErrUnproven)
@@ -242,9 +272,9 @@ const maxAncestors = 64
 // pin examines the file at path, pins its holder, and examines it again: now its PID
 // cannot be another's. The handle is nil if no holder is known; the verdict
 // tells why. The error is the system's, or ctx's.
-func pin(ctx context.Context, path string) (verdict, *proc.Handle, error) {
+func pin(ctx context.Context, path string, f Finder) (verdict, *proc.Handle, error) {
 	for began := time.Now(); ; {
-		v, err := examine(path, mode{act: true, ctx: ctx})
+		v, err := examine(path, mode{act: true, ctx: ctx, finder: f})
 		switch {
 		case ctx.Err() != nil:
 			return v, nil, ctx.Err()
@@ -257,7 +287,7 @@ func pin(ctx context.Context, path string) (verdict, *proc.Handle, error) {
 		case err != nil:
 			return v, nil, err
 		default:
-			again, err := examine(path, mode{act: true, ctx: ctx})
+			again, err := examine(path, mode{act: true, ctx: ctx, finder: f})
 			if err == nil && again.info != nil && again.info.PID == h.PID() && h.Unreaped() {
 				return again, h, nil
 			}
@@ -275,7 +305,7 @@ func pin(ctx context.Context, path string) (verdict, *proc.Handle, error) {
 }
 
 // refuseReason returns why the process must not be acted on, nil if it may be.
-func (v *verdict) refuseReason(program string) error {
+func (v *verdict) refuseReason(f Finder) error {
 	v.confirm()
 	switch {
 	case v.state == Absent || v.state == Stale:
@@ -288,15 +318,17 @@ func (v *verdict) refuseReason(program string) error {
 	case v.info.PID == self:
 		v.addEvidence("it is this process itself")
 		return ErrUnproven
+	case f.wantsLock(v):
+		return ErrUnproven
 	case !v.proven && v.gaps.Any(proc.GapFileSystem):
 		return ErrUnproven // the evidence says so: it may be locked from elsewhere
 	case !v.proven && v.gaps.Any(proc.GapHidden|proc.GapChanges) && !lock.Free(v.path):
 		v.addEvidence("a process that is not visible from here has it locked")
 		return ErrUnproven
-	case v.doubtsInit():
+	case v.doubtsInit(), v.doubt:
 		return ErrUnproven
 	}
-	return v.trust(v.distrust(program))
+	return v.trust(v.distrust(f.Program))
 }
 
 // doubtsInit reports whether the holder is said to be PID 1 without the proof of the
@@ -391,9 +423,9 @@ func (processDone) Is(target error) bool {
 }
 
 // Wait blocks until the process has ended or ctx is done, without polling. Then it
-// returns its exit status where the kernel tells it for a process that is not our
-// child (Linux 6.15), once its parent has reaped it; Wait gives the parent 50 ms for
-// that. Elsewhere the status is nil: it is not known.
+// returns its exit status, if the kernel tells it: of a process that is not reaped yet,
+// and is ours, or anybody's where we are root; of one that was reaped, since Linux 6.15.
+// Else, after 50 ms, the status is nil.
 func (p *Process) Wait(ctx context.Context) (*ExitStatus, error) {
 	status, err := p.handle.Wait(ctx)
 	if err != nil {

@@ -13,12 +13,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/proc"
 	"github.com/go-pidfile/pidfile/internal/testproc"
 	"golang.org/x/sys/unix"
 )
@@ -639,4 +641,62 @@ func TestFinderContext(t *testing.T) {
 	if _, err := pidfile.WaitEnd(ctx, path); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("WaitEnd: %v after %v", err, time.Since(began))
 	}
+}
+
+// A stale file that was touched after its PID was another's looks like one that its
+// process wrote late. The process here is any that is older than two minutes: it is
+// only looked at.
+func TestTouched(t *testing.T) {
+	pid := olderThan(t, 3*time.Minute)
+	path := tempPath(t)
+	write(t, path, fmt.Sprintln(pid))
+	s, err := pidfile.Inspect(path)
+	must(t, err)
+	if said := strings.Join(s.Evidence, "; "); s.State != pidfile.Running || !strings.Contains(said, "it may be a stale file that was touched, copied or restored") {
+		t.Errorf("%v: %s", s.State, said)
+	}
+	if _, err := pidfile.Find(path); !errors.Is(err, pidfile.ErrUnproven) || errors.Is(err, pidfile.ErrUntrusted) {
+		t.Errorf("Find: %v", err)
+	}
+	if err := pidfile.Clean(path); !errors.Is(err, pidfile.ErrAlreadyRunning) {
+		t.Errorf("Clean: %v", err)
+	}
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	must(t, err)
+	for name, finds := range map[string]bool{filepath.Base(exe): true, exe: true, "nginx": false} {
+		p, err := pidfile.Finder{Program: name}.Find(t.Context(), path)
+		if err == nil {
+			must(t, p.Close())
+		}
+		if (err == nil) != finds {
+			t.Errorf("Find with Program %q: %v", name, err)
+		}
+	}
+	named := filepath.Join(filepath.Dir(path), filepath.Base(exe)+".pid") // as sshd writes sshd.pid on SIGHUP
+	write(t, named, fmt.Sprintln(pid))
+	p, err := pidfile.Find(named)
+	if err != nil {
+		t.Fatalf("Find of %s: %v", named, err)
+	}
+	must(t, p.Close())
+}
+
+// olderThan returns the PID of a process of ours, not the first, that is older.
+func olderThan(t *testing.T, age time.Duration) int {
+	t.Helper()
+	dir, err := os.ReadDir("/proc")
+	must(t, err)
+	clock := proc.ReadClock()
+	for _, e := range dir {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == 1 {
+			continue
+		}
+		i, err := proc.Lookup(pid)
+		if err == nil && i.UID == os.Getuid() && i.Exe != "" && !strings.Contains(i.Exe, " (deleted)") && !i.Zombie() && clock.Uptime-i.Start > age {
+			return pid
+		}
+	}
+	testproc.Skip(t, "a process older than "+age.String())
+	return 0
 }

@@ -137,7 +137,7 @@ func truths() []truth {
 				path := tempPath(t)
 				h := start(t, "give away", path)
 				child := number(t, h.said)
-				later := time.Now().Add(time.Hour)
+				later := time.Now().Add(time.Second)
 				must(t, os.Chtimes(path, later, later))
 				return scene{path: path, holder: h.pid(), alive: []int{h.pid(), child}, says: []string{fmt.Sprintf("held by PID %d (cat)", child)}}
 			},
@@ -250,8 +250,16 @@ func truths() []truth {
 			path := tempPath(t)
 			write(t, path, "1\n")
 			return scene{path: path, holder: 1, alive: []int{1}}
-		}, state: running, who: true, find: unproven, clean: isRunning, start: ok,
+		}, state: unknown, find: unproven, clean: unproven, start: ok,
 			says: []string{"PID 1 is not believed without the lock"}},
+		{name: "a live PID, and a time in the future", scene: func(t *testing.T) scene {
+			s := unlocked("%d\n")(t)
+			later := time.Now().Add(time.Hour)
+			must(t, os.Chtimes(s.path, later, later))
+			return s
+		},
+			state: unknown, find: unproven, clean: unproven, start: ok,
+			says: []string{"the file's time is in the future"}},
 
 		// Locked by others.
 		{name: "flock(1)", scene: func(t *testing.T) scene {
@@ -341,7 +349,7 @@ func truths() []truth {
 		{name: "in a namespace, a shell's lock and PID", scene: shellIn(`exec 9>"$1"; flock 9; echo $$ >&9; touch -d "1 minute ago" "$1"`),
 			state: running, locked: true, who: true, find: ok, stop: "-", clean: isRunning, start: isRunning,
 			says: []string{provenByLock}},
-		{name: "in a namespace, a shell's lock and PID, just written", scene: shellIn(`exec 9>"$1"; flock 9; echo $$ >&9; touch -d "1 hour" "$1"`),
+		{name: "in a namespace, a shell's lock and PID, just written", scene: shellIn(`exec 9>"$1"; flock 9; echo $$ >&9; touch -d "4 seconds" "$1"`),
 			state: running, who: true, find: ok, stop: "-", clean: isRunning, start: isRunning},
 		{name: "in a namespace, a shell's lock without a PID", scene: shellIn(`exec 9>"$1"; flock 9`),
 			state: running, locked: true, find: unproven, clean: isRunning, start: isRunning,

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -23,6 +22,7 @@ type verdict struct {
 	shared bool       // locked with a shared lock, which keeps every start out
 	info   *proc.Info // the holder, nil if it is not known
 	proven bool       // the lock proves that info is the holder
+	doubt  bool       // info has the file's PID, and may be another process than its writer
 	gaps   proc.Gaps  // why a lock may not have been seen
 	// lockTells is true if the state is Unknown only because of locks that could not
 	// be seen: to take the lock would tell.
@@ -185,10 +185,25 @@ func (d *decision) decideMinus() {
 // decideAge tells whether the named process can have written the file.
 func (d *decision) decideAge() {
 	i, clock := &d.f.named.info, &d.f.clock
-	switch clock.Judge(i.Start, d.view.Written) {
+	age := clock.Judge(i.Start, d.view.Written)
+	switch {
+	case d.f.asked && (age <= proc.Unclear || d.view.OtherClock):
+		d.state, d.info = Running, i
+		d.addEvidence("%s is alive and runs %s", name(i), d.f.mode.finder.Program)
+		return
+	case d.view.OtherClock:
+		d.state = Unknown
+		d.addEvidence("%s is alive, but its file system may have another machine's clock: whether the PID was reused since cannot be told", name(i))
+		return
+	}
+	switch age {
 	case proc.Existed:
 		d.state, d.info = Running, i
 		d.addEvidence("%s is alive and existed when the file was written", name(i))
+		d.decideWriter()
+	case proc.Future:
+		d.state = Unknown
+		d.addEvidence("%s is alive, but the file's time is in the future: whether the PID was reused since cannot be told", name(i))
 	case proc.Unclear:
 		d.state = Unknown
 		d.addEvidence("%s is alive, and started so soon after the file was written that the clocks cannot tell whether the PID was reused", name(i))
@@ -197,6 +212,24 @@ func (d *decision) decideAge() {
 	default:
 		later := clock.StartTime(i.Start).Sub(d.view.Written).Round(time.Second)
 		d.addEvidence("%s is alive, but started %v after the file was written: the PID was reused", name(i), later)
+	}
+}
+
+// decideWriter tells whether the named process, which existed when the file was
+// written, is likely to have written it. A file that was touched, copied or restored
+// after its PID was reused looks just like that of a process that writes its PID file
+// late; so do those of containers, which as a rule name PID 1.
+func (d *decision) decideWriter() {
+	i, clock := &d.f.named.info, &d.f.clock
+	switch {
+	case d.f.fits:
+	case i.PID == 1:
+		d.state, d.info = Unknown, nil
+		d.addEvidence("PID 1 is not believed without the lock: the file may be a container's")
+	case !clock.Soon(i.Start, d.view.Written):
+		d.doubt = true
+		after := d.view.Written.Sub(clock.StartTime(i.Start)).Round(time.Second)
+		d.addEvidence("but the file was written %v after that process started, and is not named after its program: it may be a stale file that was touched, copied or restored", after)
 	}
 }
 
@@ -324,7 +357,7 @@ func (d *decision) addNamed() {
 	case named.err != nil:
 		d.addEvidence("PID %d cannot be looked up: %v", pid, named.err)
 	case named.info.Hidden:
-		d.addEvidence("PID %d is alive, but hidden from us (hidepid)", pid)
+		d.addEvidence("PID %d is alive, but %s", pid, d.f.hiddenWhy)
 	case named.info.Zombie():
 		d.addEvidence("PID %d has ended and only waits to be reaped", pid)
 	default:
@@ -335,9 +368,9 @@ func (d *decision) addNamed() {
 // name describes a process in a few words. Its arguments are its user's text, and
 // must not reach a terminal as control characters.
 func name(i *proc.Info) string {
-	if len(i.Args) == 0 {
+	if i.Name() == "" {
 		return fmt.Sprintf("PID %d", i.PID)
 	}
-	quoted := strconv.Quote(filepath.Base(i.Args[0]))
+	quoted := strconv.Quote(i.Name())
 	return fmt.Sprintf("PID %d (%s)", i.PID, quoted[1:len(quoted)-1])
 }

@@ -95,7 +95,13 @@ func act(f *facts)           { f.mode.act = true }
 func seesProcesses(f *facts) { f.namedHolds.seen, f.parentHolds.seen = true, true }
 func inNamespace(f *facts)   { f.gaps |= proc.GapNamespaces }
 func changes(f *facts)       { f.gaps |= proc.GapChanges }
-func noLocks(f *facts)       { f.gaps |= proc.GapFileSystem }
+func hidden(f *facts) {
+	f.named.info.Hidden, f.hiddenWhy = true, "hidden from us (hidepid)"
+}
+func fits(f *facts)       { f.fits = true }
+func asksFor(f *facts)    { f.asked, f.mode.finder.Program = true, "cat" }
+func otherClock(f *facts) { f.view.OtherClock = true }
+func noLocks(f *facts)    { f.gaps |= proc.GapFileSystem }
 func written(after time.Duration) func(*facts) {
 	return func(f *facts) { f.view.Written = writtenAt(after) }
 }
@@ -134,6 +140,7 @@ func TestVerdict(t *testing.T) {
 		state      State
 		who        bool
 		proven     bool
+		doubt      bool
 		shared     bool
 		lockTells  bool
 		steadiness steadiness
@@ -201,19 +208,31 @@ func TestVerdict(t *testing.T) {
 			state: Running, asks: factNamedHolds | factParentHolds | factTakers | factOpeners, says: "the lock was taken by PID 900; whether it still has the lock cannot be seen"},
 		{name: "held outside the namespace", facts: facets{func(f *facts) { f.view.OFDLocked = true }, dead, inNamespace},
 			state: Running, asks: factTakers | factOpeners, says: "no process that is visible from here has the lock"},
-		{name: "hidepid, locked", facts: facets{held(0), namesPID(namedPID, running812(func(i *proc.Info) { i.Hidden = true }))},
+		{name: "hidepid, locked", facts: facets{held(0), hidden},
 			state: Running, asks: factTakers | factOpeners, says: "PID 812 is alive, but hidden from us (hidepid)"},
 
 		// Not locked: programs that never lock.
 		{name: "unlocked", state: Running, who: true, says: "the file is not locked; PID 812 (cat) is alive and existed when the file was written"},
 		{name: "unlocked, stopped", facts: facets{func(f *facts) { f.named.info.State = 'T' }}, state: Running, who: true},
-		{name: "unlocked, PID 1", facts: facets{namesPID(1, process{info: proc.Info{PID: 1, State: 'S'}})}, state: Running, who: true},
-		{name: "unlocked, and written in the future", facts: facets{written(1000 * time.Hour)}, state: Running, who: true},
+		{name: "unlocked, PID 1", facts: facets{namesPID(1, process{info: proc.Info{PID: 1, State: 'S'}})}, state: Unknown, says: "PID 1 is not believed without the lock"},
+		{name: "unlocked, PID 1, whose program has the file's name", facts: facets{namesPID(1, process{info: proc.Info{PID: 1, State: 'S'}}), fits}, state: Running, who: true},
+		{name: "unlocked, and its time is in the future", facts: facets{written(1000 * time.Hour)}, state: Unknown, says: "the file's time is in the future"},
+		{name: "the same, of the program that the caller named", facts: facets{written(1000 * time.Hour), asksFor}, state: Running, who: true, says: "PID 812 (cat) is alive and runs cat"},
+		{name: "written two minutes after its start", facts: facets{written(startedAt + 2*time.Minute)}, state: Running, who: true},
+		{name: "touched or copied", facts: facets{written(startedAt + 3*time.Hour)}, state: Running, who: true, doubt: true,
+			says: "but the file was written 3h0m0s after that process started, and is not named after its program"},
+		{name: "touched, of the program that the caller named", facts: facets{written(startedAt + 3*time.Hour), asksFor}, state: Running, who: true},
+		{name: "written again, as sshd does", facts: facets{written(startedAt + 3*time.Hour), fits}, state: Running, who: true},
+		{name: "PID reused by the program that the caller named", facts: facets{written(startedAt - time.Hour), asksFor}, state: Stale},
+		{name: "by a file server's clock", facts: facets{otherClock}, state: Unknown, says: "may have another machine's clock"},
+		{name: "by a file server's clock, before its start", facts: facets{otherClock, written(startedAt - time.Hour)}, state: Unknown},
+		{name: "by a file server's clock, before its start, of the program that the caller named", facts: facets{otherClock, asksFor, written(startedAt - time.Hour)}, state: Running, who: true},
+		{name: "by a file server's clock, dead PID", facts: facets{otherClock, dead}, state: Stale},
 		{name: "so soon after that the clocks cannot tell", facts: facets{written(startedAt - time.Second)},
 			state: Unknown, says: "the clocks cannot tell whether the PID was reused"},
 		{name: "unlocked, in a namespace", facts: facets{inNamespace},
 			state: Running, who: true, says: "the file is not locked, as far as can be seen from here"},
-		{name: "unlocked, its process hidden", facts: facets{namesPID(namedPID, running812(func(i *proc.Info) { i.Hidden = true }))},
+		{name: "unlocked, its process hidden", facts: facets{hidden},
 			state: Unknown, says: "hidden from us (hidepid)"},
 		{name: "unlocked, its process cannot be looked up", facts: facets{func(f *facts) { f.named.err = errors.New("too many open files") }},
 			state: Unknown, says: "PID 812 cannot be looked up: too many open files"},
@@ -262,8 +281,8 @@ func TestVerdict(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v, asked := decideAll(theFacts(c.facts...))
-			if v.state != c.state || v.proven != c.proven || v.shared != c.shared || v.lockTells != c.lockTells || v.steadiness != c.steadiness {
-				t.Errorf("%v, proven %v, shared %v, lockTells %v, steadiness %v", v.state, v.proven, v.shared, v.lockTells, v.steadiness)
+			if v.state != c.state || v.proven != c.proven || v.doubt != c.doubt || v.shared != c.shared || v.lockTells != c.lockTells || v.steadiness != c.steadiness {
+				t.Errorf("%v, proven %v, doubt %v, shared %v, lockTells %v, steadiness %v", v.state, v.proven, v.doubt, v.shared, v.lockTells, v.steadiness)
 			}
 			if (v.info != nil) != c.who {
 				t.Errorf("its process is %+v", v.info)

@@ -20,14 +20,24 @@ import (
 // at once; or [ErrUnproven], with the evidence, if it cannot be told whether there is
 // one, or it names PID 1 and is not locked: waiting for that would never end.
 func WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
-	v, h, err := pin(ctx, path)
+	return Finder{}.WaitEnd(ctx, path)
+}
+
+// WaitEnd is like the function WaitEnd, but [ErrUnproven] for a process that is not as
+// f's fields say.
+func (f Finder) WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
+	v, h, err := pin(ctx, path, f)
 	if err != nil {
 		return nil, &fs.PathError{Op: "wait", Path: v.path, Err: err}
 	}
 	if h != nil {
 		p := &Process{path: v.path, handle: h}
 		defer p.Close()
-		if v.doubtsInit() {
+		if v.doubtsInit() || f.wantsLock(&v) {
+			return nil, v.refuse("wait", ErrUnproven)
+		}
+		if f.Program != "" && !runsProgram(v.info, f.Program) {
+			v.addEvidence("%s does not run %s", name(v.info), f.Program)
 			return nil, v.refuse("wait", ErrUnproven)
 		}
 		return p.Wait(ctx)

@@ -132,13 +132,13 @@ func within[T any](d time.Duration, f func() T) (result T, ok bool) {
 }
 
 // find pins the holder, or says in the outcome why there is none to act on.
-func find(path, program string, limit time.Duration) (*pidfile.Process, outcome) {
+func find(path string, finder pidfile.Finder, limit time.Duration) (*pidfile.Process, outcome) {
 	type found struct {
 		p   *pidfile.Process
 		err error
 	}
 	f, ok := within(limit, func() found {
-		p, err := pidfile.Finder{Program: program}.Find(context.Background(), path)
+		p, err := finder.Find(context.Background(), path)
 		return found{p, err}
 	})
 	switch {
@@ -192,7 +192,12 @@ started has the path of its PIDFILE in its environment (PIDFILE_HELD); then the
 way need not be trusted. Nor need it with --program: the process must run that
 executable, given by its path or the last part of it. PIDFILE itself must be
 trusted in any case, and a process that does not provably hold it is never
-signalled.`
+signalled.
+
+A process that does not lock PIDFILE is believed if it lived when PIDFILE was
+written, and had started less than two minutes before, or runs the program that
+PIDFILE is named after (sshd.pid), or that --program names. With --locked only
+the lock counts.`
 
 // notNamed tells what is known of a file that is locked, but not provably by the
 // process that it names; "" for any other.

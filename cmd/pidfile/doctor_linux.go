@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/go-pidfile/pidfile/internal/proc"
 	"golang.org/x/sys/unix"
 )
 
@@ -90,7 +91,10 @@ func examineDir(dir string) finding {
 func examineProc() []finding {
 	found := []finding{{ID: "proc", What: "/proc shows all processes", OK: true}}
 	mounts, err := os.ReadFile("/proc/self/mounts")
+	other := proc.Usable()
 	switch {
+	case other != nil:
+		found[0] = finding{ID: "proc", What: other.Error(), Hint: "mount this one's: 'mount -t proc proc /proc', 'unshare --mount-proc' or 'bwrap --proc /proc'; until then no process can be recognised"}
 	case errors.Is(err, fs.ErrNotExist):
 		found[0] = finding{ID: "proc", What: "/proc is not mounted", Hint: "mount it: without /proc no process can be recognised"}
 	case err == nil:

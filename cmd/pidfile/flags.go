@@ -148,9 +148,10 @@ func (r *runner) finishCommandFlags() {
 	}
 }
 
-// programFlag defines --program.
-func programFlag(c *cobra.Command, program *string) {
-	c.Flags().Var(textValue(program, "NAME|PATH"), "program", "signal only this executable, wherever PIDFILE lies")
+// finderFlags defines --program and --locked.
+func finderFlags(c *cobra.Command, f *pidfile.Finder) {
+	c.Flags().Var(textValue(&f.Program, "NAME|PATH"), "program", "it runs this executable; then PIDFILE's age and place matter less")
+	c.Flags().BoolVar(&f.Locked, "locked", false, "only a lock counts, not a live process that PIDFILE names")
 }
 
 // parseDuration reads what Go calls a duration, or a number of seconds.

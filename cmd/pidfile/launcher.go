@@ -274,7 +274,7 @@ func (l *launcher) started(pid int, took time.Duration) {
 
 // exitText says what an exit code means.
 func exitText(code int) string {
-	if code > 128 {
+	if code > 128 && code <= 128+64 { // SIGRTMAX of Linux
 		return fmt.Sprintf("exit code %d (%v)", code, syscall.Signal(code-128))
 	}
 	return fmt.Sprintf("exit code %d", code)

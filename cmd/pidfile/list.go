@@ -21,9 +21,9 @@ func listCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list [flags] [DIR or PIDFILE...]",
 		Short: "List all PID files and their processes",
-		Long: `List every *.pid file below each DIR, by default below /run and your own
-directory: its state, PID, user, age of the process, and command. A PIDFILE can
-be given as well.
+		Long: `List every PID file (*.pid, pid) below each DIR, by default below /run and the
+directories of names (root: of all users): its state, PID, user, age of the
+process, and command. A PIDFILE can be given as well.
 
 Exit codes:
   0    always, also if there are none
@@ -60,8 +60,7 @@ Exit codes:
 	return c
 }
 
-// listed takes the directories and the PID files apart that were named; without any
-// it returns the default directories.
+// listed takes the directories and the PID files apart that were named.
 func listed(args []string) (dirs, files []string, err error) {
 	for _, arg := range args {
 		if fi, err := os.Stat(arg); err == nil && fi.IsDir() {
@@ -80,31 +79,19 @@ func listed(args []string) (dirs, files []string, err error) {
 		}
 		files = append(files, path)
 	}
-	if len(args) == 0 {
-		dirs = defaultDirs()
-	}
 	return dirs, files, nil
-}
-
-func defaultDirs() []string {
-	dirs := []string{"/run"}
-	own, err := ownDir()
-	if err != nil || strings.HasPrefix(own+"/", "/run/") {
-		return dirs
-	}
-	if _, err := os.Lstat(own); err == nil {
-		dirs = append(dirs, own)
-	}
-	return dirs
 }
 
 // listAll calls add for every PID file below dirs, and tells which directories it
 // may not read: all of them, or in one line how many.
 func listAll(dirs []string, summary bool, add func(pidfile.Status)) {
 	denied := 0
+	if len(dirs) == 0 && !summary {
+		return // files were named
+	}
 	for s, err := range pidfile.List(dirs...) {
 		switch {
-		case err == nil || strings.HasSuffix(s.Path, ".pid"):
+		case err == nil || isFile(s.Path):
 			add(s)
 		case summary && errors.Is(err, fs.ErrPermission):
 			denied++
@@ -113,6 +100,11 @@ func listAll(dirs []string, summary bool, add func(pidfile.Status)) {
 		}
 	}
 	if denied > 0 {
-		infof("%d of the directories below %s cannot be read: root sees all", denied, strings.Join(dirs, " and "))
+		infof("%d directories cannot be read: root sees all", denied)
 	}
+}
+
+func isFile(path string) bool {
+	fi, err := os.Lstat(path)
+	return err == nil && !fi.IsDir()
 }

@@ -30,7 +30,7 @@ func resolve(arg string) (string, error) {
 
 func hintPrivate(err error) error {
 	if errors.Is(err, names.ErrNotPrivate) {
-		return withHint(err, "remove it, set XDG_RUNTIME_DIR, or give PIDFILE as a path")
+		return withHint(err, "remove it, set PIDFILE_DIR, or give PIDFILE as a path")
 	}
 	return err
 }

@@ -1,14 +1,15 @@
 package main
 
 import (
+	"github.com/go-pidfile/pidfile"
 	"github.com/spf13/cobra"
 )
 
 func reloadCommand() *cobra.Command {
 	var (
-		signal  namedSignal
-		program string
-		asJSON  bool
+		signal namedSignal
+		finder pidfile.Finder
+		asJSON bool
 	)
 	c := &cobra.Command{
 		Use:   "reload [flags] PIDFILE...",
@@ -28,12 +29,12 @@ Exit codes; of several the highest:
   pidfile reload --signal USR1 web`,
 		Args: atLeastOne("reload"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return sendEach(signal, args, program, asJSON)
+			return sendEach(signal, args, finder, asJSON)
 		},
 		DisableFlagsInUseLine: true,
 	}
 	c.Flags().Var(signalValue(&signal, "HUP"), "signal", "send this signal instead")
-	programFlag(c, &program)
+	finderFlags(c, &finder)
 	c.Flags().BoolVar(&asJSON, "json", false, jsonFields)
 	return c
 }

@@ -10,8 +10,8 @@ import (
 
 func signalCommand() *cobra.Command {
 	var (
-		program string
-		asJSON  bool
+		finder pidfile.Finder
+		asJSON bool
 	)
 	c := &cobra.Command{
 		Use:   "signal [flags] SIGNAL PIDFILE...",
@@ -40,19 +40,19 @@ Exit codes; of several the highest:
 			if err != nil {
 				return usage(c, err)
 			}
-			return sendEach(s, args[1:], program, asJSON)
+			return sendEach(s, args[1:], finder, asJSON)
 		},
 		DisableFlagsInUseLine: true,
 	}
-	programFlag(c, &program)
+	finderFlags(c, &finder)
 	c.Flags().BoolVar(&asJSON, "json", false, jsonFields)
 	return c
 }
 
 // sendEach sends the signal to the holder of each PIDFILE.
-func sendEach(s namedSignal, args []string, program string, asJSON bool) error {
+func sendEach(s namedSignal, args []string, finder pidfile.Finder, asJSON bool) error {
 	return each(args, asJSON, nil, func(path string) outcome {
-		p, o := find(path, program, answerTime)
+		p, o := find(path, finder, answerTime)
 		if p == nil {
 			return o
 		}

@@ -22,7 +22,10 @@ var lsb = map[pidfile.State]int{
 }
 
 func statusCommand() *cobra.Command {
-	var explain, asJSON, quiet bool
+	var (
+		explain, asJSON, quiet bool
+		finder                 pidfile.Finder
+	)
 	c := &cobra.Command{
 		Use:   "status [flags] PIDFILE...",
 		Short: "Tell whether it is running, and which process it is",
@@ -39,7 +42,7 @@ Exit codes, as for init scripts (LSB); of several the highest:
   pidfile status --explain /run/nginx.pid      # and why we think so`,
 		Args: atLeastOne("status"),
 		RunE: func(c *cobra.Command, args []string) error {
-			all, err := inspectAll(args)
+			all, err := inspectAll(args, finder)
 			if err != nil {
 				return err
 			}
@@ -68,6 +71,7 @@ Exit codes, as for init scripts (LSB); of several the highest:
 	c.Flags().BoolVar(&explain, "explain", false, "print the evidence, and every process that has the file open")
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON array of objects: path, state, pid, process, locked, evidence; with --explain, openers")
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing: the exit code tells")
+	finderFlags(c, &finder)
 	return c
 }
 
@@ -87,7 +91,7 @@ func withOpeners(all []pidfile.Status) []explained {
 }
 
 // inspectAll resolves all names before it looks at the first file.
-func inspectAll(args []string) ([]pidfile.Status, error) {
+func inspectAll(args []string, finder pidfile.Finder) ([]pidfile.Status, error) {
 	supervise.EndBySignals()
 	paths, err := resolveAll(args)
 	if err != nil {
@@ -95,7 +99,7 @@ func inspectAll(args []string) ([]pidfile.Status, error) {
 	}
 	all := make([]pidfile.Status, len(paths))
 	for i, path := range paths {
-		all[i], _ = pidfile.Inspect(path) // the error is in the evidence
+		all[i], _ = finder.Inspect(path) // the error is in the evidence
 	}
 	return all, nil
 }

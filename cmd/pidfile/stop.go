@@ -24,7 +24,7 @@ func stopCommand() *cobra.Command {
 	var (
 		timeout                 time.Duration
 		signal                  namedSignal
-		program                 string
+		finder                  pidfile.Finder
 		noKill, holders, asJSON bool
 	)
 	c := &cobra.Command{
@@ -54,7 +54,7 @@ Exit codes; of several the highest:
 		Args: atLeastOne("stop"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			s := newStopper(timeout)
-			s.kill, s.holders, s.program, s.first = !noKill, holders, program, signal
+			s.kill, s.holders, s.finder, s.first = !noKill, holders, finder, signal
 			return each(args, asJSON, s.text, s.stop)
 		},
 		DisableFlagsInUseLine: true,
@@ -64,7 +64,7 @@ Exit codes; of several the highest:
 	f.Var(signalValue(&signal, "TERM"), "signal", "send this signal in the place of TERM")
 	f.BoolVar(&noKill, "no-kill", false, "never send KILL; give up after the timeout")
 	f.BoolVar(&holders, "holders", false, "stop every process that holds PIDFILE's lock, whatever PIDFILE names")
-	programFlag(c, &program)
+	finderFlags(c, &finder)
 	f.BoolVar(&asJSON, "json", false, jsonFields)
 	return c
 }
@@ -74,8 +74,8 @@ type stopper struct {
 	grace   time.Duration
 	first   namedSignal // TERM, as a rule
 	kill    bool
-	holders bool   // stop whatever has the lock
-	program string // that alone
+	holders bool // stop whatever has the lock
+	finder  pidfile.Finder
 	start   time.Time
 
 	mu      sync.Mutex
@@ -91,7 +91,7 @@ func newStopper(grace time.Duration) *stopper {
 func (s *stopper) answerTime() time.Duration { return max(s.grace, minAnswerTime) }
 
 func (s *stopper) stop(path string) outcome {
-	p, o := find(path, s.program, s.answerTime())
+	p, o := find(path, s.finder, s.answerTime())
 	if p != nil {
 		o = s.stopProcess(path, p)
 	}
@@ -151,7 +151,7 @@ func (s *stopper) stopHolders(path string) outcome {
 			err error
 		}
 		f, ok := within(s.answerTime(), func() found {
-			all, err := pidfile.Finder{Program: s.program}.Holders(context.Background(), path)
+			all, err := s.finder.Holders(context.Background(), path)
 			return found{all, err}
 		})
 		switch {

@@ -15,6 +15,7 @@ func waitCommand() *cobra.Command {
 	var (
 		timeout               time.Duration
 		exitCode, run, asJSON bool
+		finder                pidfile.Finder
 	)
 	c := &cobra.Command{
 		Use:   "wait [flags] PIDFILE...",
@@ -43,13 +44,16 @@ Exit codes; of several the highest:
 			if exitCode && (len(args) != 1 || run) {
 				return usage(c, errors.New("--exit-code is for one PIDFILE, and not with --running"))
 			}
+			if run && finder != (pidfile.Finder{}) {
+				return usage(c, errors.New("--program and --locked are not for --running"))
+			}
 			text := func(waited time.Duration) string { return waiting(waited, timeout, waitTarget(args)) }
 			return each(args, asJSON, text, func(path string) outcome {
 				return orLate(ctx, path, func() outcome {
 					if run {
 						return waitRunning(ctx, path)
 					}
-					return waitEnd(ctx, path, exitCode)
+					return waitEnd(ctx, path, finder, exitCode)
 				})
 			})
 		},
@@ -59,6 +63,7 @@ Exit codes; of several the highest:
 	f.VarP(durationValue(&timeout, ""), "timeout", "t", "give up after that long, e.g. 90s, 2m or seconds")
 	f.BoolVar(&exitCode, "exit-code", false, "exit as the process did")
 	f.BoolVar(&run, "running", false, "wait until it is running instead")
+	finderFlags(c, &finder)
 	f.BoolVar(&asJSON, "json", false, "print a JSON array of objects: path, pid, outcome, exit_code, result, error")
 	return c
 }
@@ -93,14 +98,14 @@ func orLate(ctx context.Context, path string, wait func() outcome) outcome {
 }
 
 // waitEnd waits until the holder has ended.
-func waitEnd(ctx context.Context, path string, exitCode bool) outcome {
-	before, _ := pidfile.Inspect(path) // WaitEnd says what is wrong
+func waitEnd(ctx context.Context, path string, finder pidfile.Finder, exitCode bool) outcome {
+	before, _ := finder.Inspect(path) // WaitEnd says what is wrong
 	o := outcome{Path: path, PID: before.PID}
 	if before.State == pidfile.Absent || before.State == pidfile.Stale {
 		o.PID, o.Outcome, o.Result = 0, notRunning, "not running" // even if there is no time to wait
 		return o
 	}
-	status, err := pidfile.WaitEnd(ctx, path)
+	status, err := finder.WaitEnd(ctx, path)
 	switch {
 	case errors.Is(err, pidfile.ErrNotRunning) && before.State != pidfile.Running:
 		o.PID, o.Outcome, o.Result = 0, notRunning, "not running" // which could not be seen before

@@ -303,13 +303,21 @@ func (h *Hold) checkStale(fd int, o *Options) (old stale, r refusal, err error) 
 		return old, refusal{Refusal: Refusal{Held: true, PID: owner, Locked: true}}, nil
 	case held:
 		return old, refusal{Refusal: Refusal{Held: true, PID: old.pid, Locked: true}}, nil
-	case old.pid != 0 && o.Running != nil && o.Running(old.pid, old.mtime):
+	case old.pid != 0 && o.Running != nil && o.Running(old.pid, old.written(fd)):
 		return old, refusal{Refusal: Refusal{Held: true, PID: old.pid}}, nil
 	}
 	if why := h.notPIDFile(fd, old.meta, old.pid); why != "" {
 		return old, r, h.pathError("open", &NotPIDFileError{why})
 	}
 	return old, r, nil
+}
+
+// written is when fd was written, zero if that is by another machine's clock.
+func (old *stale) written(fd int) time.Time {
+	if otherClock(fd) {
+		return time.Time{}
+	}
+	return old.mtime
 }
 
 // pin pins the directory, which was there when the file was opened.

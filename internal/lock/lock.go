@@ -83,7 +83,7 @@ type Options struct {
 	Mode uint32
 	// Running reports whether pid, named by a file last written at mtime that has no
 	// lock, counts as the holder: the rule for programs that write PID files and never
-	// lock them.
+	// lock them. A zero mtime is unknown: the file system has another machine's clock.
 	Running func(pid int, mtime time.Time) bool
 	// Inherit is true if a child is to inherit the lock, and must not be able to write
 	// the file: flock(2) is taken by a descriptor that can only read.
@@ -228,10 +228,13 @@ type View struct {
 	GID     int
 	Links   uint64
 	Written time.Time
-	PID     int   // 0 if the text is malformed
-	Empty   bool  // the file has no text at all
-	Minus   int   // the PID behind a minus sign, if that is the text
-	TextErr error // why the text could not be read, nil if it was
+	// OtherClock: the file system may have the clock of another machine, so Written
+	// cannot be compared with anything of ours.
+	OtherClock bool
+	PID        int   // 0 if the text is malformed
+	Empty      bool  // the file has no text at all
+	Minus      int   // the PID behind a minus sign, if that is the text
+	TextErr    error // why the text could not be read, nil if it was
 	// NotPIDFile says why this cannot be a PID file at all, "" if it can.
 	NotPIDFile string
 	// OFDLocked: the file has the holder's OFD lock or another fcntl lock, and Owner

@@ -136,6 +136,7 @@ func (h *Hold) viewText(fd int) (View, error) {
 		return v, nil
 	}
 	v.PID, _ = ParsePID(buf[:n])
+	v.OtherClock = v.PID != 0 && otherClock(fd)
 	v.Empty = n == 0
 	if n > 0 && buf[0] == '-' {
 		v.Minus, _ = ParsePID(buf[1:n])
@@ -165,7 +166,11 @@ func peek(path string, running func(pid int, mtime time.Time) bool) Refusal {
 	if pid == 0 {
 		pid = v.Owner
 	}
-	held := v.OFDLocked || v.PID != 0 && running(v.PID, v.Written)
+	written := v.Written
+	if v.OtherClock {
+		written = time.Time{}
+	}
+	held := v.OFDLocked || v.PID != 0 && running(v.PID, written)
 	return Refusal{Held: held, PID: pid, Locked: v.OFDLocked}
 }
 

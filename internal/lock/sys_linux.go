@@ -195,6 +195,31 @@ func collides(fd int) bool {
 	return false
 }
 
+// otherClock reports whether the times of fd's file system may be by the clock of
+// another machine: of a file server, of the other nodes of a cluster, or of the host of
+// a virtual machine.
+func otherClock(fd int) bool {
+	switch fileSystem(fd) {
+	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC,
+		unix.FUSE_SUPER_MAGIC, // virtiofs too
+		unix.V9FS_MAGIC, unix.AFS_SUPER_MAGIC, unix.AFS_FS_MAGIC, unix.CODA_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC,
+		unix.OCFS2_SUPER_MAGIC, unix.NCP_SUPER_MAGIC, gfs2, lustre, beegfs, gpfs, vboxsf, vmhgfs:
+		return true
+	}
+	return false
+}
+
+// Of include/uapi/linux/gfs2_ondisk.h, include/uapi/linux/magic.h, and of statfs(2) and
+// the file systems' own sources; not in package unix.
+const (
+	gfs2   = 0x01161970
+	lustre = 0x0bd00bd0
+	beegfs = 0x19830326
+	gpfs   = 0x47504653
+	vboxsf = 0x786f4256
+	vmhgfs = 0xbacbacbc
+)
+
 // keepsNoFiles reports whether fd's file system shows the kernel's state and
 // keeps no files: to write one changes the system.
 func keepsNoFiles(fd int) bool {

@@ -8,16 +8,20 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 )
+
+// Variable is the environment variable that overrides the directory of names.
+const Variable = "PIDFILE_DIR"
 
 // ErrNotPrivate is returned when the user's directory for names is not a directory,
 // not the user's, or open to others.
 var ErrNotPrivate = errors.New("not a private directory of yours (mode 0700)")
 
 // Path returns the path of the PID file with that name. With create, it creates the
-// user's directory for names in [os.TempDir] if that is missing.
+// directory for names if that is missing, unless it is the system's.
 func Path(name string, create bool) (string, error) {
 	invalid := func(c rune) bool { return c == 0 || c < 0x80 && os.IsPathSeparator(uint8(c)) }
 	if name == "" || name == "." || name == ".." || strings.ContainsFunc(name, invalid) {
@@ -31,33 +35,83 @@ func Path(name string, create bool) (string, error) {
 }
 
 // directory is where names live: the system's directory for root, the user's own for
-// others.
+// others. It depends on nothing that differs between a login, cron and ssh, such as
+// XDG_RUNTIME_DIR and TMPDIR: a name would be two files.
 func directory(create bool) (string, error) {
-	uid := os.Getuid()
-	if uid == 0 {
-		if runtime.GOOS != "linux" {
-			return "/var/run", nil
-		}
-		return "/run", nil
-	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		return dir, nil
-	}
-	dir := filepath.Join(os.TempDir(), "pidfile-"+strconv.Itoa(uid))
-	if create {
-		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return "", err
-		}
-	}
-	// Any user can make a directory of that name: it must be ours and private.
-	fi, err := os.Lstat(dir)
+	dir, uid := os.Getenv(Variable), os.Getuid()
 	switch {
-	case !create && errors.Is(err, fs.ErrNotExist):
-		return dir, nil
-	case err != nil:
+	case dir != "" && !filepath.IsAbs(dir):
+		return "", fmt.Errorf("invalid %s %q: use an absolute path", Variable, dir)
+	case dir != "":
+		return dir, makeDir(dir, create)
+	case uid == 0:
+		return system(), nil
+	}
+	dir = own(uid)
+	if err := makeDir(dir, create); err != nil {
 		return "", err
-	case !fi.IsDir() || Owner(fi) != uid || fi.Mode().Perm() != 0o700:
-		return "", &fs.PathError{Op: "use", Path: dir, Err: ErrNotPrivate}
+	}
+	if err := checkPrivate(dir, uid); err != nil && (create || !errors.Is(err, fs.ErrNotExist)) {
+		return "", err
 	}
 	return dir, nil
+}
+
+func makeDir(dir string, create bool) error {
+	if !create {
+		return nil
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// checkPrivate returns nil if dir is a directory of that user's alone. Any user can make
+// one of its name.
+func checkPrivate(dir string, uid int) error {
+	fi, err := os.Lstat(dir)
+	switch {
+	case err != nil:
+		return err
+	case !fi.IsDir() || Owner(fi) != uid || fi.Mode().Perm() != 0o700:
+		return &fs.PathError{Op: "use", Path: dir, Err: ErrNotPrivate}
+	}
+	return nil
+}
+
+// system is root's directory.
+func system() string {
+	if runtime.GOOS != "linux" {
+		return "/var/run"
+	}
+	return "/run"
+}
+
+// own is that of an ordinary user.
+func own(uid int) string { return filepath.Join(tmp(), ownPrefix+strconv.Itoa(uid)) }
+
+const ownPrefix = "pidfile-"
+
+// Dirs returns the directories that may have PID files of names: the system's, that of
+// the variable, and our own or, for root, each user's, if they exist and are private.
+func Dirs() []string {
+	dirs := []string{system()}
+	if dir := os.Getenv(Variable); filepath.IsAbs(dir) && !slices.Contains(dirs, filepath.Clean(dir)) {
+		dirs = append(dirs, dir)
+	}
+	if uid := os.Getuid(); uid != 0 {
+		if dir := own(uid); checkPrivate(dir, uid) == nil {
+			dirs = append(dirs, dir)
+		}
+		return dirs
+	}
+	all, _ := filepath.Glob(filepath.Join(tmp(), ownPrefix+"*")) // the pattern is a good one
+	for _, dir := range all {
+		uid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), ownPrefix))
+		if err == nil && checkPrivate(dir, uid) == nil {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
 }

@@ -14,3 +14,6 @@ func Owner(fi fs.FileInfo) int {
 	}
 	return -1
 }
+
+// tmp is /tmp whatever TMPDIR says, which differs between a user's sessions.
+func tmp() string { return "/tmp" }

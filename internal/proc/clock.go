@@ -20,6 +20,7 @@ type Age int
 
 const (
 	Existed    Age = iota // the process existed when the file was written
+	Future                // the file's time is yet to come, so it tells nothing
 	Unclear               // it started so soon after that the clocks cannot tell
 	Younger               // it started after the file was written
 	BeforeBoot            // the file is from before this boot
@@ -67,8 +68,11 @@ func (c Clock) grain() time.Duration {
 func (c Clock) Judge(start time.Duration, written time.Time) Age {
 	age := BeforeBoot
 	now := c.sinceBoot(written)
+	if now > c.Uptime+vague {
+		return c.judgeFuture(start, written)
+	}
 	if now >= start-c.grain() {
-		return Existed // even if it lies in the future: the clock was set back
+		return Existed
 	}
 	if now >= start-vague || c.Boot.IsZero() {
 		return Unclear
@@ -90,12 +94,33 @@ func (c Clock) Judge(start time.Duration, written time.Time) Age {
 	return age
 }
 
+// judgeFuture is Judge for a time that is yet to come: the clock was set back since,
+// which may explain it, or the time was made up, as by touch(1).
+func (c Clock) judgeFuture(start time.Duration, written time.Time) Age {
+	then := written.Sub(c.Boot)
+	if !c.Boot.IsZero() && c.stepped() && then >= start-vague && then <= c.Uptime+vague {
+		return Existed
+	}
+	return Future
+}
+
+// startTime is how long after its start a daemon may write its PID file, and so how
+// much later than the start of its writer a file is written, as a rule.
+const startTime = 2 * time.Minute
+
+// Soon reports whether a file was written within two minutes after a process
+// started, by one of the known relations of the clocks.
+func (c Clock) Soon(start time.Duration, written time.Time) bool {
+	soon := func(at time.Duration) bool { return at >= start-vague && at <= start+startTime }
+	return soon(c.sinceBoot(written)) || !c.Boot.IsZero() && c.stepped() && soon(written.Sub(c.Boot))
+}
+
 // Preceded reports whether a process that started at start existed for certain
 // when a file was written: by more than its start is rounded, and by each known
 // relation of the clocks.
 func (c Clock) Preceded(start time.Duration, written time.Time) bool {
 	certain := start + startTick
-	if c.Boot.IsZero() || c.sinceBoot(written) < certain {
+	if c.Boot.IsZero() || c.sinceBoot(written) < certain || c.Judge(start, written) == Future {
 		return false
 	}
 	return !c.stepped() || written.Sub(c.Boot) >= certain

@@ -76,9 +76,9 @@ func TestJudge(t *testing.T) {
 		{"reused after a year forward", stepped(clockYear), start, at(clockYear + start - time.Hour), Younger},
 		{"from the boot before, then a year forward", stepped(clockYear), start, at(-time.Hour), BeforeBoot},
 
-		{"an hour in the future", steady(), start, at(clockUp + time.Hour), Existed},
-		{"a year in the future", steady(), start, at(clockUp + clockYear), Existed},
-		{"in the future, the boot unknown", blind(steady()), start, at(clockUp + time.Hour), Existed},
+		{"an hour in the future", steady(), start, at(clockUp + time.Hour), Future},
+		{"a year in the future", steady(), start, at(clockUp + clockYear), Future},
+		{"in the future, the boot unknown", blind(steady()), start, at(clockUp + time.Hour), Future},
 
 		{"boot unknown, existed", blind(steady()), start, at(start + time.Hour), Existed},
 		{"boot unknown, younger", blind(steady()), start, at(start - time.Hour), Unclear},
@@ -86,9 +86,9 @@ func TestJudge(t *testing.T) {
 
 		{"the year 1", steady(), start, time.Time{}, BeforeBoot},
 		{"1970", steady(), start, time.Unix(0, 0), BeforeBoot},
-		{"the year 9999", steady(), start, time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), Existed},
+		{"the year 9999", steady(), start, time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), Future},
 		{"the year 1, stepped", stepped(clockYear), start, time.Time{}, BeforeBoot},
-		{"the year 9999, stepped", stepped(-clockYear), start, time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), Existed},
+		{"the year 9999, stepped", stepped(-clockYear), start, time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), Future},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := c.clock.Judge(c.start, c.written); got != c.want {

@@ -1,8 +1,10 @@
 package proc
 
 import (
+	"bytes"
 	"context"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
@@ -102,12 +104,13 @@ func poll(fd int, events int16, d time.Duration) bool {
 }
 
 // reapTime is how long Wait waits for the parent to reap a process that has
-// ended: the kernel tells its status only then.
+// ended: PIDFD_GET_INFO tells its status only then.
 const reapTime = 50 * time.Millisecond
 
 // Wait blocks until the process has ended or ctx is done. It sleeps in the
-// runtime's poller. The status is nil where the kernel does not tell it: before
-// Linux 6.15 (PIDFD_INFO_EXIT), or if the process has not been reaped.
+// runtime's poller. The status is nil where the kernel does not tell it: if the process
+// is reaped before one can look, before Linux 6.15 (PIDFD_INFO_EXIT); or if it is not
+// reaped, and belongs to another user.
 func (h *Handle) Wait(ctx context.Context) (*ExitStatus, error) {
 	var f *os.File // of its own: its deadline is this call's
 	err := h.with(func(fd int) error {
@@ -132,8 +135,10 @@ func (h *Handle) Wait(ctx context.Context) (*ExitStatus, error) {
 		if !poll(int(fd), unix.POLLIN, 0) {
 			return false // the poller calls again when it is readable
 		}
-		poll(int(fd), 0, reapTime) // POLLHUP: reaped, Linux 6.15
-		status = exitStatus(int(fd))
+		if status = h.zombieStatus(); status == nil {
+			poll(int(fd), 0, reapTime) // POLLHUP: reaped, Linux 6.15
+			status = exitStatus(int(fd))
+		}
 		return true
 	})
 	if err != nil {
@@ -152,7 +157,41 @@ func exitStatus(fd int) *ExitStatus {
 	if e != 0 || info.Mask&unix.PIDFD_INFO_EXIT == 0 {
 		return nil
 	}
-	ws := syscall.WaitStatus(uint32(info.Exit_code))
+	return newExitStatus(uint32(info.Exit_code))
+}
+
+// zombieStatus is the status of a process that has ended and was not reaped yet, as
+// /proc/PID/stat tells it: exit_code in proc_pid_stat(5), Linux 3.5. To those who may not
+// look it is 0, and so it counts only if we may: to read the link of a namespace takes
+// the same right, and can be done of a zombie.
+func (h *Handle) zombieStatus() *ExitStatus {
+	dir, err := dirOf(h.pid)
+	if err != nil {
+		return nil
+	}
+	var buf [4096]byte
+	stat, err := readAll(buf[:], dir+"/stat")
+	if err != nil {
+		return nil
+	}
+	const state, code = 3 - 3, 52 - 3 // counted from the end of the name
+	f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(f) <= code || string(f[state]) != "Z" {
+		return nil
+	}
+	if _, err := os.Readlink(dir + "/ns/pid"); err != nil || !h.Unreaped() {
+		return nil
+	}
+	status, err := strconv.ParseUint(string(f[code]), 10, 32)
+	if err != nil {
+		return nil
+	}
+	return newExitStatus(uint32(status))
+}
+
+// newExitStatus takes a status as wait(2) tells it.
+func newExitStatus(status uint32) *ExitStatus {
+	ws := syscall.WaitStatus(status)
 	s := &ExitStatus{Code: ws.ExitStatus()}
 	if ws.Signaled() {
 		s.Signal = ws.Signal()

@@ -46,7 +46,10 @@ func Opened(pid int, id lock.ID) (open bool, locks []Lock, err error) {
 // eachFile calls f for every descriptor of a regular file that pid has. What is
 // known of it is in dir.
 func eachFile(pid int, f func(dir, fd string, id lock.ID)) error {
-	dir := "/proc/" + strconv.Itoa(pid)
+	dir, err := dirOf(pid)
+	if err != nil {
+		return err
+	}
 	n, err := eachFileIn(dir, f)
 	if err == nil && n == 0 { // see Info.leaderless
 		if dir, err = livingThread(dir); dir != "" {
@@ -133,6 +136,10 @@ type tabled struct {
 // elsewhere, for a lock where they end is the one that is missed.
 func ReadLocks() *LockTable {
 	t := new(LockTable)
+	if t.Err = Usable(); t.Err != nil {
+		t.Gaps |= GapTable
+		return t
+	}
 	if !seesAllLocks() {
 		t.Gaps |= GapNamespaces
 	}
@@ -263,7 +270,7 @@ func (t *LockTable) Openers(id lock.ID) []Opener {
 func openFiles() map[lock.ID][]int {
 	openers := map[lock.ID][]int{}
 	names, err := os.ReadDir("/proc")
-	if err != nil {
+	if err != nil || Usable() != nil {
 		return openers
 	}
 	var pids []int

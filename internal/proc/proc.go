@@ -8,7 +8,9 @@ package proc
 import (
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
@@ -20,6 +22,7 @@ type Info struct {
 	UID, GID  int           // real user and group
 	State     byte          // as in proc_pid_stat(5): R, S, D, T, Z…
 	Args      []string      // nil for a zombie or a kernel thread
+	Comm      string        // its short name, proc_pid_comm(5)
 	Exe       string        // path of the executable, "" where we may not look
 	Start     time.Duration // since boot, in steps of a clock tick (10 ms)
 	Hidden    bool          // it exists, but we may not look at it
@@ -35,6 +38,18 @@ func ended(state byte) bool { return state == 'Z' || state == 'X' || state == 'x
 // Kernel reports whether it is a thread of the kernel: kthreadd, or its child.
 func (i *Info) Kernel() bool {
 	return len(i.Args) == 0 && !i.Zombie() && (i.PPID == 2 || i.PID == 2 && i.PPID == 0)
+}
+
+// Name is what the process is called, in a word: the last element of its first argument,
+// or its short name where it has written a title there ("nginx: master process ...").
+func (i *Info) Name() string {
+	switch {
+	case len(i.Args) == 0:
+		return ""
+	case i.Comm != "" && strings.ContainsAny(i.Args[0], " :"):
+		return i.Comm
+	}
+	return filepath.Base(i.Args[0])
 }
 
 // ErrGone is returned when no process has that PID (a thread's ID is not a PID).

@@ -13,8 +13,47 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// errOtherProc is why nothing in /proc is believed.
+var errOtherProc = errors.New("/proc is that of another PID namespace")
+
+// Usable returns nil if /proc is that of our own PID namespace, or not mounted at all. The
+// numbers in another's are other processes here: as after unshare --pid without
+// --mount-proc, or in a sandbox that shows the /proc of the machine.
+var Usable = sync.OnceValue(func() error {
+	self, err := os.Readlink("/proc/self")
+	switch {
+	case err != nil:
+		if _, err := os.Stat("/proc/version"); err == nil {
+			return errOtherProc // we are not in it
+		}
+		return nil
+	case self != strconv.Itoa(os.Getpid()):
+		return errOtherProc
+	}
+	// The same number, which may be chance. NSpid, Linux 4.1, begins with our PID in the
+	// namespace of /proc, and goes on with those in the namespaces below it.
+	status, _ := readAll(make([]byte, 4096), "/proc/self/status")
+	for line := range bytes.Lines(status) {
+		if pids, ok := bytes.CutPrefix(line, []byte("NSpid:")); ok && len(bytes.Fields(pids)) > 1 {
+			return errOtherProc
+		}
+	}
+	return nil
+})
+
+// dirOf returns the directory of process pid, unless that is another's.
+func dirOf(pid int) (string, error) { return "/proc/" + strconv.Itoa(pid), Usable() }
+
+// HiddenWhy says why /proc does not show a process that lives.
+func HiddenWhy() string {
+	if err := Usable(); err != nil {
+		return err.Error()
+	}
+	return "hidden from us (hidepid)"
+}
+
 // Lookup describes process pid. ErrGone if there is none, Hidden in the Info if
-// there is one that /proc does not show us (hidepid, proc(5)).
+// there is one that /proc does not show us (hidepid, proc(5); or see Usable).
 func Lookup(pid int) (Info, error) {
 	i := Info{PID: pid}
 	if pid <= 0 {
@@ -23,7 +62,11 @@ func Lookup(pid int) (Info, error) {
 	if unix.Kill(pid, 0) == unix.ESRCH {
 		return i, ErrGone
 	}
-	dir := "/proc/" + strconv.Itoa(pid)
+	dir, err := dirOf(pid)
+	if err != nil {
+		i.Hidden = true
+		return i, nil
+	}
 	var buf [4096]byte
 	status, err := readAll(buf[:], dir+"/status")
 	if err != nil {
@@ -46,11 +89,21 @@ func Lookup(pid int) (Info, error) {
 	if err != nil {
 		return i, i.gone(err)
 	}
-	if len(cmdline) > 0 {
-		i.Args = strings.Split(strings.TrimSuffix(string(cmdline), "\x00"), "\x00")
-	}
+	i.parseArgs(string(cmdline))
 	i.Exe, _ = os.Readlink(dir + "/exe") // another user's may not be read
 	return i, nil
+}
+
+// parseArgs reads /proc/PID/cmdline. A process that has written a title over its
+// arguments pads it with blanks or NULs.
+func (i *Info) parseArgs(text string) {
+	if text == "" {
+		return
+	}
+	i.Args = strings.Split(strings.TrimRight(text, "\x00"), "\x00")
+	if len(i.Args) == 1 {
+		i.Args[0] = strings.TrimRight(i.Args[0], " ")
+	}
 }
 
 // parseStatus reads /proc/PID/status, false if that is a thread's.
@@ -83,6 +136,9 @@ func (i *Info) parseStatus(text []byte, pid int) bool {
 // hold anything, so count from its end: starttime is field 22, proc_pid_stat(5).
 func (i *Info) parseStat(text []byte) {
 	if end := bytes.LastIndexByte(text, ')'); end >= 0 {
+		if begin := bytes.IndexByte(text, '('); begin >= 0 && begin < end {
+			i.Comm = string(text[begin+1 : end])
+		}
 		if f := bytes.Fields(text[end+1:]); len(f) > 19 {
 			// Of 64 bits everywhere: 400 days are more ticks than 31 bits hold, and
 			// the start of what is older than our time namespace wraps below zero.
@@ -152,7 +208,10 @@ func state(dir string) (byte, error) {
 // HasEnv reports whether the environment that process pid was started with has
 // this entry, NAME=value. It is false where we may not look.
 func HasEnv(pid int, entry string) bool {
-	dir := "/proc/" + strconv.Itoa(pid)
+	dir, err := dirOf(pid)
+	if err != nil {
+		return false
+	}
 	text, err := readAll(make([]byte, 4096), dir+"/environ")
 	if err == nil && len(text) == 0 { // see Info.leaderless
 		if dir, _ = livingThread(dir); dir != "" {
@@ -247,7 +306,11 @@ func atoi(b []byte) (n int) {
 }
 
 func sameExe(pid int, exe string) bool {
-	a, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/exe")
+	dir, err := dirOf(pid)
+	if err != nil {
+		return false
+	}
+	a, err := os.Stat(dir + "/exe")
 	if err != nil {
 		return false
 	}

@@ -12,6 +12,9 @@ import (
 // Lookup knows nothing here.
 func Lookup(pid int) (Info, error) { return Info{PID: pid}, errors.ErrUnsupported }
 
+// HiddenWhy says why a process that lives cannot be looked up.
+func HiddenWhy() string { return errors.ErrUnsupported.Error() }
+
 func sameExe(int, string) bool { return false }
 
 // ReadClock reads the clocks; there is none since boot.

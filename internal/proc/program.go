@@ -70,6 +70,36 @@ func (p Program) Runs(i *Info) bool {
 	return upgraded(i.Exe) == upgraded(p.exe) || sameExe(i.PID, p.exe)
 }
 
+// FitsName reports whether the process's program has the name of the PID file at path,
+// or of its directory, or one that begins or goes on like it: sshd.pid, /run/mysqld/pid
+// or postgresql.pid of postgres. The program is the executable, or what an interpreter
+// runs; what a process calls itself counts only where its executable may not be seen.
+func (i *Info) FitsName(path string) bool {
+	var programs []string
+	if i.Exe != "" {
+		programs = append(programs, filepath.Base(upgraded(i.Exe)))
+	} else if len(i.Args) > 0 {
+		title, _, _ := strings.Cut(i.Args[0], ":")
+		programs = append(programs, filepath.Base(title))
+	}
+	for _, arg := range i.Args[min(1, len(i.Args)):min(3, len(i.Args))] {
+		if !strings.HasPrefix(arg, "-") {
+			base := filepath.Base(arg)
+			programs = append(programs, strings.TrimSuffix(base, filepath.Ext(base)))
+		}
+	}
+	file, dir := strings.TrimSuffix(filepath.Base(path), ".pid"), filepath.Base(filepath.Dir(path))
+	return slices.ContainsFunc(programs, func(program string) bool {
+		return alike(program, file, 3) || alike(program, dir, 4)
+	})
+}
+
+// alike reports whether one name begins with the other, of which at least so many
+// letters are needed.
+func alike(a, b string, least int) bool {
+	return min(len(a), len(b)) >= least && (strings.HasPrefix(a, b) || strings.HasPrefix(b, a))
+}
+
 // upgraded strips what proc_pid_exe(5) adds to the path of an executable that
 // was replaced while it runs.
 func upgraded(exe string) string { return strings.TrimSuffix(exe, " (deleted)") }

@@ -217,3 +217,37 @@ func TestRunsScript(t *testing.T) {
 		runsIs(t, Command(script, []string{"job"}), &i, false)
 	})
 }
+
+func TestFitsName(t *testing.T) {
+	for _, c := range []struct {
+		exe, args, path string
+		want            bool
+	}{
+		{"/usr/sbin/sshd", "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups", "/run/sshd.pid", true},
+		{"/usr/sbin/nginx (deleted)", "nginx: master process nginx", "/run/nginx.pid", true},
+		{"", "nginx: master process nginx", "/run/nginx.pid", true},
+		{"/usr/sbin/php-fpm8.2", "php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)", "/run/php/php-fpm.pid", true},
+		{"/usr/lib/postgresql/15/bin/postgres", "postgres -D x", "/run/postgresql/main.pid", true},
+		{"/usr/sbin/mariadbd", "mariadbd", "/run/mysqld/mysqld.pid", false}, // by --program
+		{"/usr/sbin/mysqld", "mysqld", "/run/mysql/db1.pid", true},
+		{"/usr/bin/python3.11", "python3 /srv/worker.py -v", "/run/worker.pid", true},
+		{"/usr/bin/python3.11", "python3 -m worker", "/run/worker.pid", true},
+		{"/usr/bin/dash", "sh /etc/cron.daily/backup", "/run/backup.pid", true},
+		{"/usr/bin/bash", "sshd", "/run/sshd.pid", false},
+		{"/usr/bin/sleep", "sleep 9", "/run/sshd.pid", false},
+		{"/usr/bin/runit", "runit", "/run/a.pid", false},
+		{"/usr/bin/a", "a", "/run/apache.pid", false},
+		{"", "", "/run/sshd.pid", false},
+	} {
+		i := Info{Exe: c.exe}
+		if c.args != "" {
+			i.Args = strings.Split(c.args, " ")
+			if strings.Contains(i.Args[0], ":") {
+				i.Args = []string{c.args}
+			}
+		}
+		if got := i.FitsName(c.path); got != c.want {
+			t.Errorf("%s %q fits %s: %v, want %v", c.exe, c.args, c.path, got, c.want)
+		}
+	}
+}

@@ -28,3 +28,22 @@ func TestParseStart(t *testing.T) {
 		}
 	}
 }
+
+func TestName(t *testing.T) {
+	for _, c := range []struct{ comm, cmdline, name, args string }{
+		{"nginx", "nginx: master process /usr/sbin/nginx -c /etc/nginx/nginx.conf\x00", "nginx", "[nginx: master process /usr/sbin/nginx -c /etc/nginx/nginx.conf]"},
+		{"php-fpm8.2", "php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)      \x00\x00\x00\x00", "php-fpm8.2", "[php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)]"},
+		{"sshd", "sshd: /usr/sbin/sshd -f /etc/ssh/sshd_config [listener] 0 of 10-100 startups\x00", "sshd", "[sshd: /usr/sbin/sshd -f /etc/ssh/sshd_config [listener] 0 of 10-100 startups]"},
+		{"cat", "/bin/cat\x00a b\x00", "cat", "[/bin/cat a b]"},
+		{"sleep", "sleep\x009\x00", "sleep", "[sleep 9]"},
+		{"(sd-pam)", "(sd-pam)\x00", "(sd-pam)", "[(sd-pam)]"},
+		{"kworker/0:1", "", "", "[]"},
+	} {
+		var i Info
+		i.parseStat(fmt.Appendf(nil, "7 (%s) S 1 7 7 0", c.comm))
+		i.parseArgs(c.cmdline)
+		if got := fmt.Sprint(i.Args); i.Name() != c.name || got != c.args {
+			t.Errorf("%q: name %q, args %s", c.cmdline, i.Name(), got)
+		}
+	}
+}

@@ -1,10 +1,12 @@
 package supervise
 
 import (
+	"fmt"
 	"syscall"
 	"time"
 	"unsafe"
 
+	"github.com/go-pidfile/pidfile/internal/proc"
 	"golang.org/x/sys/unix"
 )
 
@@ -53,6 +55,9 @@ type system struct {
 }
 
 func (s *Supervisor) catch() error {
+	if err := proc.Usable(); s.command.Tree && err != nil { // other processes would be taken for COMMAND's
+		return fmt.Errorf("--tree: %w: mount its own: mount -t proc proc /proc", err)
+	}
 	s.pidfd, s.tty = -1, -1
 	if s.group && !s.command.Session {
 		s.tty, s.keys = ourTerminal()

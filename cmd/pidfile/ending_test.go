@@ -148,7 +148,9 @@ func TestRivalReplace(t *testing.T) {
 	}
 	call(t, "stop", path).is(t, 0, "stopped")
 	floor, fastest := time.Since(began), testproc.Patience
-	for range testproc.Rounds(20, 2, 1) {
+	slow := func() bool { return fastest > 3*floor+time.Second }
+	// A machine that is busy now may be less so later.
+	for n := testproc.Rounds(20, 2, 1); n > 0 || n > -8 && slow(); n-- {
 		path := filepath.Join(t.TempDir(), "a.pid")
 		ended := make(chan string, rivals)
 		began := time.Now()
@@ -178,7 +180,7 @@ func TestRivalReplace(t *testing.T) {
 		}
 		noFile(t, path)
 	}
-	if fastest > 3*floor+time.Second {
+	if slow() {
 		t.Errorf("some have slept: %v at least, and one after the other %v", fastest, floor)
 	}
 	killOrphans()

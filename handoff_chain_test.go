@@ -420,7 +420,7 @@ func TestChainInPlaceReleases(t *testing.T) {
 	names(t, path, last)
 	_ = contender.in.Close()
 	var tries, got int
-	if _, err := fmt.Sscan(contender.line(), &tries, &got); err != nil || got != 0 || tries < 100 {
+	if _, err := fmt.Sscan(contender.line(), &tries, &got); err != nil || got != 0 || tries < n {
 		t.Errorf("%d tries, %d successes, %v", tries, got, err)
 	}
 	_ = first.in.Close()

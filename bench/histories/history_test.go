@@ -169,7 +169,7 @@ type holding struct {
 
 // lockModel is a lock with a holder. A state is the holder's number, 0: none.
 //
-// A refusal is right if somebody has the lock; a wait that ran out says only that
+// A refusal is right if a worker has the lock; a wait that timed out says only that
 // the time is over. A holder that was killed has it until an operation "crash",
 // which is pending from the kill until the process has been reaped.
 var lockModel = porcupine.Model{
@@ -206,8 +206,8 @@ func TestHistories(t *testing.T) {
 	t.Run("ours", func(t *testing.T) {
 		ops, kills := record(t, "ours")
 		t.Logf("%d operations, %d SIGKILLs", len(ops), kills)
-		if len(ops) < 500 || kills < 20 {
-			t.Errorf("that is no storm")
+		if len(ops) < 300 || kills < 20 {
+			t.Error("this tests little")
 		}
 		if got := porcupine.CheckOperationsTimeout(lockModel, ops, checks); got != porcupine.Ok {
 			t.Errorf("as a lock's history it is %v", got)
@@ -243,7 +243,7 @@ func overlapped(t *testing.T, ops []porcupine.Operation) []porcupine.Operation {
 		}
 	}
 	if to-from < 3 {
-		t.Fatal("nobody held it")
+		t.Fatal("no worker held it")
 	}
 	alien := porcupine.Operation{ClientId: best.ClientId, Input: holding{1 << 30, "acquire"}, Output: true, Call: from + 1, Return: to - 1}
 	return append(append([]porcupine.Operation(nil), ops...), alien)
@@ -289,7 +289,7 @@ func record(t *testing.T, kind string) (ops []porcupine.Operation, kills int) {
 	for i := range running {
 		running[i] = begin()
 	}
-	for end := time.Now().Add(storm); time.Now().Before(end); kills++ {
+	for end := time.Now().Add(storm); time.Now().Before(end) || kills < 30; kills++ {
 		time.Sleep(time.Duration(20+rand.IntN(60)) * time.Millisecond) // the pace of the kills
 		i := rand.IntN(workers)
 		running[i].killed = clock()
@@ -365,7 +365,7 @@ func (l *life) pending(worker int, holds bool, open *porcupine.Operation) (ops [
 	}
 	switch open.Input.(holding).name {
 	case "acquire", "wait":
-		// Whether it got the lock nobody knows: a state of the model cannot say
+		// Whether it got the lock is unknown: a state of the model cannot say
 		// "perhaps", an operation can that is allowed to do nothing.
 		open.Input = holding{worker, "perhaps"}
 	case "release":
@@ -373,7 +373,7 @@ func (l *life) pending(worker int, holds bool, open *porcupine.Operation) (ops [
 		open.Output, open.Return = true, l.reaped
 		return append(ops, *open)
 	case "record":
-		return append(ops, crash) // it changes nobody's holding
+		return append(ops, crash) // it changes no other holding
 	}
 	open.Output, open.Return = true, l.reaped
 	return append(ops, *open, crash)

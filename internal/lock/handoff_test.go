@@ -348,7 +348,7 @@ func (r *raceResult) checkMet(t *testing.T) {
 // or until the time is over, of which there is less with -short.
 func race(t *testing.T, r raceRule, children, want int) (res raceResult) {
 	t.Helper()
-	limit := time.Now().Add(time.Duration(testproc.Rounds(60_000, 20_000, 300)) * time.Millisecond)
+	limit := time.Now().Add(time.Duration(testproc.Rounds(120_000, 60_000, 300)) * time.Millisecond)
 	res.want = want
 	r.Path = filepath.Join(t.TempDir(), "a.pid")
 	defer func() { fault = nil }()

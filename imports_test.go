@@ -3,6 +3,7 @@ package pidfile_test
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,5 +36,25 @@ func TestImports(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLayers: dependencies go one way, as CONTRIBUTING.md says.
+func TestLayers(t *testing.T) {
+	testproc.Tool(t, "go")
+	const internal = "github.com/go-pidfile/pidfile/internal/"
+	for pkg, may := range map[string]string{
+		"proc": "", "watch": "", "names": "", "hook": "lock", "lock": "proc watch", "supervise": "lock names proc supervise/rlimit",
+	} {
+		out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, "./internal/"+pkg).Output()
+		if err != nil {
+			t.Fatalf("go list %s: %v", pkg, err)
+		}
+		for _, path := range strings.Fields(string(out)) {
+			name, ours := strings.CutPrefix(path, internal)
+			if (ours || strings.HasPrefix(path, "github.com/")) && !slices.Contains(strings.Fields(may), name) {
+				t.Errorf("%s imports %s", pkg, path)
+			}
+		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/go-pidfile/pidfile/internal/lock"
 	"github.com/go-pidfile/pidfile/internal/proc"
 )
 
@@ -68,7 +67,7 @@ func (v *verdict) distrustFile() *objection {
 		return &objection{reason: "the file " + owned(f.UID), remedy: "chown root " + v.path}
 	case f.Mode&0o002 != 0:
 		return &objection{reason: fmt.Sprintf("any user can write to the file (mode %04o)", f.Mode), remedy: "chmod o-w " + v.path}
-	case f.Mode&0o020 != 0 && v.othersGroup(f.GID, lock.HasACL(v.path)):
+	case f.Mode&0o020 != 0 && v.othersGroup(f.GID, proc.HasACL(v.path)):
 		return &objection{reason: fmt.Sprintf("group %d, or a user in its access control list, can write to the file (mode %04o)", f.GID, f.Mode), remedy: "chmod g-w " + v.path}
 	case f.Links != 1:
 		return &objection{reason: fmt.Sprintf("the file has %d names (hard links)", f.Links), remedy: "remove the others: find / -inum " + fmt.Sprint(f.ID.Ino)}

@@ -143,7 +143,7 @@ func fstat(fd int) (meta, error) {
 
 func metaOf(st *unix.Stat_t) meta {
 	return meta{
-		id: ID{uint64(st.Dev), uint64(st.Ino)}, mode: uint32(st.Mode), size: st.Size, mtime: time.Unix(st.Mtim.Unix()),
+		id: ID{Dev: uint64(st.Dev), Ino: uint64(st.Ino)}, mode: uint32(st.Mode), size: st.Size, mtime: time.Unix(st.Mtim.Unix()),
 		uid: int(st.Uid), gid: int(st.Gid), links: uint64(st.Nlink),
 	}
 }

@@ -23,8 +23,8 @@ import (
 )
 
 func TestRecord(t *testing.T) {
-	good := record{unclaimed, ID{1, 2}, 4194304, "/run/a b\n.pid"}
-	for _, d := range []record{good, {replaced, ID{1<<64 - 1, 1<<64 - 1}, 1, "/"}, {shared, ID{}, 0, "/a"}} {
+	good := record{unclaimed, ID{Dev: 1, Ino: 2}, 4194304, "/run/a b\n.pid"}
+	for _, d := range []record{good, {replaced, ID{Dev: 1<<64 - 1, Ino: 1<<64 - 1}, 1, "/"}, {shared, ID{}, 0, "/a"}} {
 		if got, ok := parseRecord(d.text()); !ok || got != d {
 			t.Errorf("%q was read as %+v, %v", d.text(), got, ok)
 		}

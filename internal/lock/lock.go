@@ -73,6 +73,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/go-pidfile/pidfile/internal/proc"
 )
 
 // Options says how a file is taken. Its functions must not block for long.
@@ -137,7 +139,7 @@ type Refusal struct {
 }
 
 // ID names an inode.
-type ID struct{ Dev, Ino uint64 }
+type ID = proc.ID
 
 // A Hold is a held PID file. It is not safe for concurrent use.
 //
@@ -276,14 +278,6 @@ func RemoveDirect(path string, stale func(View) error) error { return remove(pat
 
 // ReadText returns the first MaxText bytes of the regular file at path.
 func ReadText(path string) ([]byte, error) { return readText(path) }
-
-// Dir returns the permission bits, with the sticky one, the owner and the group of a
-// directory. Symbolic links are followed.
-func Dir(dir string) (mode uint32, uid, gid int, err error) { return statDir(dir) }
-
-// HasACL reports whether the permissions of what is at path are an access control list,
-// acl(5): with more users than its mode tells. It is known on Linux alone.
-func HasACL(path string) bool { return hasACL(path) }
 
 var (
 	// ErrChanged is returned when the path came to name another file, or the text was

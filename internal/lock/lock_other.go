@@ -48,8 +48,3 @@ func free(string) bool                                     { return false }
 func look(path string, _ bool) (View, error)               { return View{}, unsupported("open", path) }
 func remove(path string, _ bool, _ func(View) error) error { return unsupported("clean", path) }
 func waitFree(_ context.Context, path string) error        { return unsupported("wait", path) }
-func hasACL(string) bool                                   { return false }
-
-func statDir(dir string) (mode uint32, uid, gid int, err error) {
-	return 0, 0, 0, unsupported("stat", dir)
-}

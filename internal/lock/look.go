@@ -5,7 +5,6 @@ package lock
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"runtime"
 	"sync"
 	"time"
@@ -147,14 +146,6 @@ func (h *Hold) viewText(fd int) (View, error) {
 
 func viewOf(st meta) View {
 	return View{ID: st.id, Mode: st.mode & 0o7777, UID: st.uid, GID: st.gid, Links: st.links, Written: st.mtime}
-}
-
-func statDir(dir string) (mode uint32, uid, gid int, err error) {
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
-		return 0, 0, 0, &fs.PathError{Op: "stat", Path: dir, Err: err}
-	}
-	return uint32(st.Mode) & 0o7777, int(st.Uid), int(st.Gid), nil
 }
 
 func peek(path string, running func(pid int, mtime time.Time) bool) Refusal {

@@ -44,6 +44,3 @@ func keepsNoFiles(int) bool { return false }
 
 // keepsNoModes is not known here.
 func keepsNoModes(int) bool { return false }
-
-// hasACL is asked about processes only, which are not known here.
-func hasACL(string) bool { return false }

@@ -264,8 +264,3 @@ func fileSystem(fd int) uint32 {
 	}
 	return uint32(st.Type)
 }
-
-func hasACL(path string) bool {
-	_, err := unix.Getxattr(path, "system.posix_acl_access", nil)
-	return err == nil
-}

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-pidfile/pidfile/internal/lock"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,9 +20,9 @@ import (
 // To look is not without effect: for an instant the kernel has another reference
 // to each open file (fget_task in its fs/file.c), and a close(2) at that instant
 // unlocks only when we are done. So a caller that asks often asks a LockTable first.
-func Opened(pid int, id lock.ID) (open bool, locks []Lock, err error) {
+func Opened(pid int, id ID) (open bool, locks []Lock, err error) {
 	var buf [4096]byte
-	err = eachFile(pid, func(dir, fd string, of lock.ID) {
+	err = eachFile(pid, func(dir, fd string, of ID) {
 		if of != id {
 			return
 		}
@@ -45,7 +44,7 @@ func Opened(pid int, id lock.ID) (open bool, locks []Lock, err error) {
 
 // eachFile calls f for every descriptor of a regular file that pid has. What is
 // known of it is in dir.
-func eachFile(pid int, f func(dir, fd string, id lock.ID)) error {
+func eachFile(pid int, f func(dir, fd string, id ID)) error {
 	dir, err := dirOf(pid)
 	if err != nil {
 		return err
@@ -60,7 +59,7 @@ func eachFile(pid int, f func(dir, fd string, id lock.ID)) error {
 }
 
 // eachFileIn returns how many descriptors there are, of whatever.
-func eachFileIn(dir string, f func(dir, fd string, id lock.ID)) (int, error) {
+func eachFileIn(dir string, f func(dir, fd string, id ID)) (int, error) {
 	d, err := open(dir+"/fd", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return 0, err
@@ -82,7 +81,7 @@ func eachFileIn(dir string, f func(dir, fd string, id lock.ID)) (int, error) {
 		var st unix.Stat_t
 		// Follows the magic link to the file itself, wherever it is by now.
 		if unix.Fstatat(d, fd, &st, 0) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
-			f(dir, fd, lock.ID{Dev: st.Dev, Ino: st.Ino})
+			f(dir, fd, ID{Dev: st.Dev, Ino: st.Ino})
 		}
 	}
 	return len(fds), nil
@@ -93,7 +92,7 @@ func eachFileIn(dir string, f func(dir, fd string, id lock.ID)) (int, error) {
 //	1: FLOCK  ADVISORY  WRITE 359 00:13:11691 0 EOF
 //
 // ok is false for a waiter ("->") and for anything unknown.
-func parseLock(line []byte) (l Lock, id lock.ID, ok bool) {
+func parseLock(line []byte) (l Lock, id ID, ok bool) {
 	f := bytes.Fields(line)
 	if len(f) < 8 || string(f[1]) == "->" {
 		return l, id, false
@@ -107,7 +106,7 @@ func parseLock(line []byte) (l Lock, id lock.ID, ok bool) {
 	major, err1 := strconv.ParseUint(string(dev[0]), 16, 32)
 	minor, err2 := strconv.ParseUint(string(dev[1]), 16, 32)
 	ino, err3 := strconv.ParseUint(string(dev[2]), 10, 64)
-	id = lock.ID{Dev: unix.Mkdev(uint32(major), uint32(minor)), Ino: ino}
+	id = ID{Dev: unix.Mkdev(uint32(major), uint32(minor)), Ino: ino}
 	return l, id, err1 == nil && err2 == nil && err3 == nil
 }
 
@@ -117,12 +116,12 @@ type LockTable struct {
 	Err     error // why it could not be read, or not all of it; nil if it was
 	Gaps    Gaps  // why it may lack a lock
 	locks   []tabled
-	openers map[lock.ID][]int
+	openers map[ID][]int
 }
 
 type tabled struct {
 	Lock
-	id lock.ID
+	id ID
 }
 
 // ReadLocks reads the table.
@@ -201,7 +200,7 @@ func readLocks(size int) (text []byte, parts int, err error) {
 // device as the kernel knows the mounted file system, which is not what stat(2)
 // says on overlay and btrfs. Where that is not told, a lock whose inode number
 // fits counts if its taker has the file open, or cannot be looked at.
-func (t *LockTable) On(id lock.ID, path string) []Lock {
+func (t *LockTable) On(id ID, path string) []Lock {
 	var locks []Lock
 	var mounted uint64 // asked for if an inode number alone fits
 	for _, l := range t.locks {
@@ -253,7 +252,7 @@ func mountedDev(path string) uint64 {
 // Openers returns every process that we may look at and that has the file
 // open, in the order of their PIDs. The first call looks through all of /proc,
 // which takes milliseconds.
-func (t *LockTable) Openers(id lock.ID) []Opener {
+func (t *LockTable) Openers(id ID) []Opener {
 	if t.openers == nil {
 		t.openers = openFiles()
 	}
@@ -267,8 +266,8 @@ func (t *LockTable) Openers(id lock.ID) []Opener {
 }
 
 // openFiles returns which processes have which regular file open.
-func openFiles() map[lock.ID][]int {
-	openers := map[lock.ID][]int{}
+func openFiles() map[ID][]int {
+	openers := map[ID][]int{}
 	names, err := os.ReadDir("/proc")
 	if err != nil || Usable() != nil {
 		return openers
@@ -281,7 +280,7 @@ func openFiles() map[lock.ID][]int {
 	}
 	slices.Sort(pids)
 	for _, pid := range pids {
-		_ = eachFile(pid, func(_, _ string, id lock.ID) { // it has ended, or may not be seen
+		_ = eachFile(pid, func(_, _ string, id ID) { // it has ended, or may not be seen
 			if of := openers[id]; len(of) == 0 || of[len(of)-1] != pid {
 				openers[id] = append(of, pid)
 			}

@@ -12,9 +12,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/go-pidfile/pidfile/internal/lock"
 )
+
+// An ID names an inode.
+type ID struct{ Dev, Ino uint64 }
 
 // An Info describes a process as it was when it was looked up.
 type Info struct {
@@ -83,7 +84,7 @@ func Exclusive(locks []Lock) bool {
 
 // Holds reports whether pid has the file open with an exclusive lock on it, and
 // whether that could be seen.
-func Holds(pid int, id lock.ID) (holds, seen bool) {
+func Holds(pid int, id ID) (holds, seen bool) {
 	_, locks, err := Opened(pid, id)
 	return err == nil && Exclusive(locks), err == nil
 }
@@ -120,7 +121,7 @@ type Element struct {
 	GID   int
 	Links uint64
 	ACL   bool // an access control list adds to the group's bits, acl(5)
-	ID    lock.ID
+	ID    ID
 	// Asked is what the path amounts to up to here, plus the rest of it, links in
 	// that not resolved.
 	Asked string

@@ -5,8 +5,6 @@ package proc
 import (
 	"errors"
 	"time"
-
-	"github.com/go-pidfile/pidfile/internal/lock"
 )
 
 // Lookup knows nothing here.
@@ -20,7 +18,7 @@ func sameExe(int, string) bool { return false }
 // ReadClock reads the clocks; there is none since boot.
 func ReadClock() Clock { return Clock{Now: time.Now()} }
 
-func Opened(int, lock.ID) (open bool, locks []Lock, err error) {
+func Opened(int, ID) (open bool, locks []Lock, err error) {
 	return false, nil, errors.ErrUnsupported
 }
 
@@ -32,9 +30,9 @@ type LockTable struct {
 	Gaps Gaps
 }
 
-func ReadLocks() *LockTable                    { return new(LockTable) }
-func (t *LockTable) On(lock.ID, string) []Lock { return nil }
-func (t *LockTable) Openers(lock.ID) []Opener  { return nil }
+func ReadLocks() *LockTable               { return new(LockTable) }
+func (t *LockTable) On(ID, string) []Lock { return nil }
+func (t *LockTable) Openers(ID) []Opener  { return nil }
 
 // Way is for acting on a process, which is not supported here.
 func Way(string) ([]Element, error) { return nil, errors.ErrUnsupported }
@@ -43,3 +41,6 @@ func HasEnv(int, string) bool { return false }
 
 // InUserNamespace is for Way.
 func InUserNamespace() bool { return false }
+
+// HasACL is not known here.
+func HasACL(string) bool { return false }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/go-pidfile/pidfile/internal/lock"
 	"golang.org/x/sys/unix"
 )
 
@@ -109,7 +108,7 @@ func (w *walk) add(path string, fd int) error {
 		return &fs.PathError{Op: "fstat", Path: path, Err: err}
 	}
 	e := Element{Path: path, Mode: uint32(st.Mode) & 0o7777, UID: int(st.Uid), GID: int(st.Gid), Links: uint64(st.Nlink),
-		ID:    lock.ID{Dev: uint64(st.Dev), Ino: st.Ino},
+		ID:    ID{Dev: uint64(st.Dev), Ino: st.Ino},
 		Asked: filepath.Join(append([]string{path}, w.rest...)...)}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
@@ -119,7 +118,7 @@ func (w *walk) add(path string, fd int) error {
 	}
 	if e.Mode&0o020 != 0 && e.Type != fs.ModeSymlink {
 		// A descriptor of O_PATH has no attributes itself.
-		e.ACL = lock.HasACL("/proc/self/fd/" + strconv.Itoa(fd))
+		e.ACL = HasACL("/proc/self/fd/" + strconv.Itoa(fd))
 	}
 	w.all = append(w.all, e)
 	return nil
@@ -144,3 +143,10 @@ var InUserNamespace = sync.OnceValue(func() bool {
 	f := strings.Fields(string(text))
 	return err == nil && (len(f) != 3 || f[0] != "0" || f[1] != "0" || f[2] != "4294967295")
 })
+
+// HasACL reports whether the permissions of what is at path are an access control list,
+// acl(5): with more users than its mode tells.
+func HasACL(path string) bool {
+	_, err := unix.Getxattr(path, "system.posix_acl_access", nil)
+	return err == nil
+}

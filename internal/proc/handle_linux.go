@@ -174,9 +174,9 @@ func (h *Handle) zombieStatus() *ExitStatus {
 	if err != nil {
 		return nil
 	}
-	const state, code = 3 - 3, 52 - 3 // counted from the end of the name
+	const code = 52 - 3 // the state, the third field, is the first after the name
 	f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(f) <= code || string(f[state]) != "Z" {
+	if len(f) <= code || string(f[0]) != "Z" {
 		return nil
 	}
 	if _, err := os.Readlink(dir + "/ns/pid"); err != nil || !h.Unreaped() {

@@ -216,6 +216,15 @@ func (s *stopper) afterStop(path string, o outcome) outcome {
 		}
 		return others
 	}
+	if strings.HasPrefix(after, stillLocked) {
+		// The process that took the lock may still have it, and have something to end, as
+		// the wrapper of 'run --tree' has.
+		if p, _ := find(path, s.finder, s.answerTime()); p != nil && p.PID() != o.PID {
+			wrapper := s.stopProcess(path, p)
+			wrapper.PID, wrapper.Result = o.PID, o.Result+"; "+wrapper.Result
+			return wrapper
+		}
+	}
 	o.Result += after
 	return o
 }

@@ -140,10 +140,32 @@ func (r *runner) acquire(c pidfile.Config) (*pidfile.File, error) {
 		defer cancel()
 	}
 	if !r.quiet {
+		r.warnNested()
 		r.progress = showProgress(r.waiting)
 		defer r.progress.End()
 	}
 	return c.AcquireContext(ctx, r.path)
+}
+
+// warnNested says that the holder is this process, a COMMAND itself, or an ancestor of
+// it: if that waits for us, as it does unless we are in the background, both wait for ever.
+func (r *runner) warnNested() {
+	s, _ := pidfile.Inspect(r.path) // what cannot be seen is not said
+	if s.Process == nil || os.Getenv(supervise.HeldVariable) == "" {
+		return
+	}
+	const most = 64 // ancestors
+	for pid, n := os.Getpid(), 0; pid > 1 && n < most; n++ {
+		if pid == s.Process.PID {
+			infof("warning: %s is held by this process or an ancestor of it, %s: if that waits for this to end, both wait for ever", r.path, describe(s))
+			return
+		}
+		i, err := proc.Lookup(pid)
+		if err != nil || i.Hidden {
+			return
+		}
+		pid = i.PPID
+	}
 }
 
 // endBySignal makes the signals that end a process end us while there is no

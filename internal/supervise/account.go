@@ -118,6 +118,9 @@ func (a *Account) environ(ours []string) []string {
 	return env
 }
 
+// HeldVariable is the variable that names COMMAND's PID file in its environment.
+const HeldVariable = "PIDFILE_HELD"
+
 // Environ returns the environment for a COMMAND that holds the PID file at path: that
 // of this process or, if a is not nil, that of a login, in which nothing of ours is
 // left but terminal and language; and in either vars, which are NAME=VALUE, or NAME
@@ -130,7 +133,7 @@ func Environ(path string, a *Account, vars []string) []string {
 	if a != nil {
 		env = a.environ(env)
 	}
-	env = setenv(env, "PIDFILE_HELD", path)
+	env = setenv(env, HeldVariable, path)
 	for _, v := range vars {
 		name, value, given := strings.Cut(v, "=")
 		if !given {

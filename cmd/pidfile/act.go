@@ -12,6 +12,7 @@ import (
 	"github.com/go-pidfile/pidfile"
 	"github.com/go-pidfile/pidfile/internal/supervise"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // An outcome is what became of one PIDFILE in stop, signal, wait or clean.
@@ -56,7 +57,7 @@ const (
 
 // each does act for every PIDFILE at once, while a terminal shows text, if any;
 // prints the outcomes in their order, and returns the highest exit code.
-func each(args []string, asJSON bool, text func(time.Duration) string, act func(path string) outcome) error {
+func each(args []string, style style, text func(time.Duration) string, act func(path string) outcome) error {
 	supervise.EndBySignals()
 	paths, err := resolveAll(args)
 	if err != nil {
@@ -73,22 +74,31 @@ func each(args []string, asJSON bool, text func(time.Duration) string, act func(
 	}
 	wg.Wait()
 	line.End()
-	return report(all, asJSON)
+	return report(all, style)
+}
+
+// A style is how outcomes are printed.
+type style struct{ json, quiet bool }
+
+// defineStyle defines --json and --quiet.
+func defineStyle(f *pflag.FlagSet, s *style) {
+	f.BoolVar(&s.json, "json", false, jsonFields)
+	f.BoolVarP(&s.quiet, "quiet", "q", false, "print errors only")
 }
 
 // report prints what was done to stdout, and what was not to stderr.
-func report(all []outcome, asJSON bool) error {
+func report(all []outcome, style style) error {
 	worst := 0
 	for _, o := range all {
 		worst = max(worst, o.code)
 		switch {
 		case o.Error != "":
 			printError(errors.New(o.Error))
-		case !asJSON:
+		case !style.json && !style.quiet:
 			printLine("%s: %s", o.Path, o.Result)
 		}
 	}
-	if asJSON {
+	if style.json {
 		printJSON(all)
 	}
 	if worst != 0 {

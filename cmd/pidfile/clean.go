@@ -37,7 +37,7 @@ Exit codes:
 			if err != nil {
 				return err
 			}
-			return report(all, asJSON)
+			return report(all, style{json: asJSON})
 		},
 		DisableFlagsInUseLine: true,
 	}

@@ -50,7 +50,7 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 		o := s.stop(l.path)
 		line.End()
 		if o.code != 0 {
-			return report([]outcome{o}, false)
+			return report([]outcome{o}, style{})
 		}
 	} else {
 		switch s, err := pidfile.Inspect(l.path); {

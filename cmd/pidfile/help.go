@@ -43,7 +43,7 @@ var flagGroups = []struct{ title, flags string }{
 
 const (
 	helpWidth = 80
-	manyFlags = 9
+	manyFlags = 12
 )
 
 // printHelp prints the help of a command.

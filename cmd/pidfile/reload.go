@@ -1,15 +1,13 @@
 package main
 
 import (
-	"github.com/go-pidfile/pidfile"
 	"github.com/spf13/cobra"
 )
 
 func reloadCommand() *cobra.Command {
 	var (
 		signal namedSignal
-		finder pidfile.Finder
-		asJSON bool
+		a      sender
 	)
 	c := &cobra.Command{
 		Use:   "reload [flags] PIDFILE...",
@@ -21,20 +19,20 @@ PIDFILE: 'pidfile signal HUP', under the name that init scripts use.
 
 Exit codes; of several the highest:
   0    sent
-  3    not running
+  3    not running; 0 with --if-running
   4    not proven to be the holder, not trusted, or not permitted: nothing was
        sent
   125  the command line is wrong, or this system has no handles on processes`,
 		Example: `  pidfile reload /run/nginx.pid
-  pidfile reload --signal USR1 web`,
+  pidfile reload --signal USR1 web
+  pidfile reload -q --if-running web    # in logrotate's postrotate`,
 		Args: atLeastOne("reload"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return sendEach(signal, args, finder, asJSON)
+			return a.send(signal, args)
 		},
 		DisableFlagsInUseLine: true,
 	}
 	c.Flags().Var(signalValue(&signal, "HUP"), "signal", "send this signal instead")
-	finderFlags(c, &finder)
-	c.Flags().BoolVar(&asJSON, "json", false, jsonFields)
+	a.define(c)
 	return c
 }

@@ -22,10 +22,11 @@ import (
 
 func stopCommand() *cobra.Command {
 	var (
-		timeout                 time.Duration
-		signal                  namedSignal
-		finder                  pidfile.Finder
-		noKill, holders, asJSON bool
+		timeout         time.Duration
+		signal          namedSignal
+		finder          pidfile.Finder
+		noKill, holders bool
+		style           style
 	)
 	c := &cobra.Command{
 		Use:   "stop [flags] PIDFILE...",
@@ -55,7 +56,7 @@ Exit codes; of several the highest:
 		RunE: func(_ *cobra.Command, args []string) error {
 			s := newStopper(timeout)
 			s.kill, s.holders, s.finder, s.first = !noKill, holders, finder, signal
-			return each(args, asJSON, s.text, s.stop)
+			return each(args, style, s.text, s.stop)
 		},
 		DisableFlagsInUseLine: true,
 	}
@@ -65,7 +66,7 @@ Exit codes; of several the highest:
 	f.BoolVar(&noKill, "no-kill", false, "never send KILL; give up after the timeout")
 	f.BoolVar(&holders, "holders", false, "stop every process that holds PIDFILE's lock, whatever PIDFILE names")
 	finderFlags(c, &finder)
-	f.BoolVar(&asJSON, "json", false, jsonFields)
+	defineStyle(f, &style)
 	return c
 }
 

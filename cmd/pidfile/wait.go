@@ -48,7 +48,7 @@ Exit codes; of several the highest:
 				return usage(c, errors.New("--program and --locked are not for --running"))
 			}
 			text := func(waited time.Duration) string { return waiting(waited, timeout, waitTarget(args)) }
-			return each(args, asJSON, text, func(path string) outcome {
+			return each(args, style{json: asJSON}, text, func(path string) outcome {
 				return orLate(ctx, path, func() outcome {
 					if run {
 						return waitRunning(ctx, path)

@@ -113,7 +113,7 @@ type hold struct {
 }
 
 func TestSIGKILLDuringHandOver(t *testing.T) {
-	rounds := testproc.Rounds(3000, 100, 40)
+	rounds := testproc.Rounds(3000, 100, 25)
 	path := tempPath(t)
 	logPath := filepath.Join(t.TempDir(), "log")
 	log := openLog(logPath)

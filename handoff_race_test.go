@@ -105,7 +105,7 @@ func givenCommand(path string, adopts bool) *exec.Cmd {
 }
 
 func TestHandOffBesideAll(t *testing.T) {
-	rounds := testproc.Rounds(20_000, 200, 30)
+	rounds := testproc.Rounds(20_000, 200, 15)
 	path := tempPath(t)
 	var file atomic.Pointer[pidfile.File]
 	file.Store(acquire(t, path))

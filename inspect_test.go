@@ -92,14 +92,14 @@ type starter struct {
 
 func starters() []starter {
 	return []starter{
-		{"Acquire", testproc.Rounds(2_000, 400, 100), func(path string) error {
+		{"Acquire", testproc.Rounds(2_000, 400, 50), func(path string) error {
 			f, err := pidfile.Acquire(path)
 			if err == nil {
 				err = f.Release()
 			}
 			return err
 		}},
-		{"Acquire of a stale file", testproc.Rounds(1_000, 200, 50), func(path string) error {
+		{"Acquire of a stale file", testproc.Rounds(1_000, 200, 25), func(path string) error {
 			if err := os.WriteFile(path, []byte("4194304\n"), 0o644); err != nil {
 				return err
 			}
@@ -109,12 +109,12 @@ func starters() []starter {
 			}
 			return err
 		}},
-		{"flock(1)", testproc.Rounds(200, 50, 20), func(path string) error { return exec.Command("flock", "-n", path, "true").Run() }},
-		{"open, flock and unlock", testproc.Rounds(10_000, 3_000, 1_000), func(path string) error { return openAndFlock(path, true) }},
+		{"flock(1)", testproc.Rounds(200, 50, 10), func(path string) error { return exec.Command("flock", "-n", path, "true").Run() }},
+		{"open, flock and unlock", testproc.Rounds(10_000, 3_000, 300), func(path string) error { return openAndFlock(path, true) }},
 		// A look into /proc/PID/fd has another reference to the open file for
 		// microseconds, and close(2) unlocks with the last one only: of 200,000
 		// starts some 50 failed as long as each look was such a one.
-		{"open, flock and close", testproc.Rounds(50_000, 15_000, 5_000), func(path string) error { return openAndFlock(path, false) }},
+		{"open, flock and close", testproc.Rounds(50_000, 15_000, 1_000), func(path string) error { return openAndFlock(path, false) }},
 	}
 }
 
@@ -395,8 +395,8 @@ func TestInspectSeesLockAmongMany(t *testing.T) {
 	must(t, err)
 	defer unix.Close(fd)
 	write(t, path, fmt.Sprintln(os.Getpid()))
-	looks := testproc.Rounds(300, 30, 15)
-	for i := range testproc.Rounds(10, 5, 3) { // it goes to another place in the table
+	looks := testproc.Rounds(300, 30, 10)
+	for i := range testproc.Rounds(10, 5, 2) { // it goes to another place in the table
 		h := start(t, "churn", fmt.Sprintf("%s.%d", path, i%2))
 		h.says("loops")
 		must(t, unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB))
@@ -426,7 +426,7 @@ func TestInspectSeesBareLockAmongMany(t *testing.T) {
 	defer unix.Close(fd)
 	start(t, "churn", path, env(churnEnv, "120")).says("loops")
 	seen := map[pidfile.State]int{}
-	for range testproc.Rounds(20, 4, 2) { // it goes to another place in the table
+	for range testproc.Rounds(20, 4, 1) { // it goes to another place in the table
 		must(t, unix.Flock(fd, unix.LOCK_EX))
 		for range 10 {
 			s, err := pidfile.Inspect(path)
@@ -446,7 +446,7 @@ func TestInspectBesideStarts(t *testing.T) {
 	path := tempPath(t)
 	n := looked(t, "acquire loop", path, func() {
 		seen := map[pidfile.State]int{}
-		enough := testproc.Rounds(300, 50, 20)
+		enough := testproc.Rounds(300, 50, 10)
 		for end := time.Now().Add(20 * time.Second); (seen[pidfile.Running] < enough || seen[pidfile.Absent] < enough) && time.Now().Before(end); {
 			s, err := pidfile.Inspect(path)
 			must(t, err)

@@ -58,7 +58,7 @@ type toll struct {
 
 func TestNobodyInnocentIsSignalled(t *testing.T) {
 	needRoot(t)
-	rounds := testproc.Rounds(10_000, 300, 100)
+	rounds := testproc.Rounds(10_000, 300, 50)
 	got := runKillTest(t, rounds, "")
 	if got.Innocents != 0 {
 		t.Errorf("%d innocent processes were signalled", got.Innocents)

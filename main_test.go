@@ -40,6 +40,7 @@ func TestMain(m *testing.M) {
 		// So that as can run it, whatever go test's umask was; if it cannot be, that tells.
 		_ = os.Chmod("/proc/self/exe", 0o755)
 	}
+	testproc.SideBySide(8)
 	os.Exit(testproc.Main(m))
 }
 

@@ -533,6 +533,7 @@ func holders(t *testing.T, path string) (pids []int, err error) {
 }
 
 func TestHolders(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	lock := func(path string, as uint32, args ...string) *helper {
 		c := exec.Command("flock", append(args, path, "sh", "-c", "echo ready; exec cat")...)

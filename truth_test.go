@@ -593,8 +593,10 @@ func TestCleanMalformedAndYoung(t *testing.T) {
 // no table that we could read without taking a lock ourselves: the verdict says
 // so, and nothing acts on a wrong one.
 func TestFlockInvisible(t *testing.T) {
+	t.Parallel()
 	for name, text := range map[string]string{"empty": "", "PID": "1\n", "dead": "4194304\n"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			path := shared(t)
 			write(t, path, text)
 			aged(t, path)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,7 +25,7 @@ import (
 func race(t *testing.T, n int, round func(path string, command *os.Process) []*exec.Cmd, allowed ...int) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "a.pid")
-	codes := map[int]int{}
+	codes, busy := map[int]int{}, 0
 	for range n {
 		w := exec.Command(binary, "run", path, "sleep", "1000")
 		if err := w.Start(); err != nil {
@@ -44,11 +45,12 @@ func race(t *testing.T, n int, round func(path string, command *os.Process) []*e
 			err := c.Wait()
 			code := exitCode(t, err)
 			codes[code]++
-			ok := false
-			for _, a := range allowed {
-				ok = ok || code == a
-			}
-			if !ok {
+			stderr, _ := c.Stderr.(*bytes.Buffer)
+			switch {
+			case slices.Contains(allowed, code):
+			case code == 4 && (strings.Contains(stderr.String(), "the file keeps changing") || strings.Contains(stderr.String(), unanswered)):
+				busy++ // each time that it looked again, the machine had taken its time
+			default:
 				t.Errorf("%v: exit code %d: %s", c.Args[1:], code, c.Stderr)
 			}
 		}
@@ -61,7 +63,10 @@ func race(t *testing.T, n int, round func(path string, command *os.Process) []*e
 			break
 		}
 	}
-	t.Logf("exit codes: %v", codes)
+	t.Logf("exit codes: %v; %d could not tell", codes, busy)
+	if busy > 1+n/4 {
+		t.Errorf("%d of %d could not tell", busy, n)
+	}
 }
 
 // begun starts a command that says on stderr what is wrong.
@@ -77,21 +82,21 @@ func begun(t *testing.T, args ...string) *exec.Cmd {
 
 // Two stops at once, one of which finds what the other has just ended.
 func TestTwoStops(t *testing.T) {
-	race(t, testproc.Rounds(1000, 40, 10), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 40, 5), func(path string, command *os.Process) []*exec.Cmd {
 		return []*exec.Cmd{begun(t, "stop", path), begun(t, "stop", path)}
 	}, 0)
 }
 
 // A stop within 3 ms of COMMAND's own end.
 func TestStopAtTheEnd(t *testing.T) {
-	race(t, testproc.Rounds(1000, 40, 10), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 40, 5), func(path string, command *os.Process) []*exec.Cmd {
 		return atTheEnd(command, func() *exec.Cmd { return begun(t, "stop", path) })
 	}, 0)
 }
 
 // A signal within 3 ms of it: it is sent, or there is nobody to send it to.
 func TestSignalAtTheEnd(t *testing.T) {
-	race(t, testproc.Rounds(1000, 40, 10), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 40, 5), func(path string, command *os.Process) []*exec.Cmd {
 		return atTheEnd(command, func() *exec.Cmd { return begun(t, "signal", "CONT", path) })
 	}, 0, 3)
 }
@@ -107,7 +112,7 @@ func atTheEnd(command *os.Process, begin func() *exec.Cmd) []*exec.Cmd {
 // Status never says of a file that is just being released that another host has it.
 func TestStatusAtTheEnd(t *testing.T) {
 	far := regexp.MustCompile("another PID namespace")
-	race(t, testproc.Rounds(1000, 40, 10), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 40, 5), func(path string, command *os.Process) []*exec.Cmd {
 		var wrong bytes.Buffer
 		var c *exec.Cmd
 		atTheEnd(command, func() *exec.Cmd {

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -55,15 +54,7 @@ func testMain(m *testing.M) int {
 		panic(err)
 	}
 	defer killOrphans()
-	// Most tests wait, for others and for what the command gives others in time.
-	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		if err := flag.Set("test.parallel", "8"); err != nil {
-			panic(err)
-		}
-	}
+	testproc.SideBySide(8)
 	return testproc.Main(m)
 }
 

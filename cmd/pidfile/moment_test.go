@@ -97,7 +97,7 @@ func TestTermAnywhere(t *testing.T) {
 		span += took / 10
 	}
 	codes := map[string]int{}
-	n := testproc.Rounds(2000, 200, 40)
+	n := testproc.Rounds(2000, 200, 20)
 	for i := range n {
 		before := ""
 		if i%2 == 1 {

@@ -61,15 +61,16 @@ func blocked(path string) (n int) {
 	return n
 }
 
-// opens waits until a process has a descriptor of a kind, as /proc names it.
-func opens(t *testing.T, pid int, kind string) {
+// opens waits until a process has n descriptors of a kind, as /proc names it.
+func opens(t *testing.T, pid, n int, kind string) {
 	t.Helper()
-	testproc.Eventually(t, fmt.Sprintf("a %s of PID %d", kind, pid), func() bool {
+	testproc.Eventually(t, fmt.Sprintf("%d times %s of PID %d", n, kind, pid), func() bool {
 		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-		return slices.ContainsFunc(fds, func(fd string) bool {
+		fds = slices.DeleteFunc(fds, func(fd string) bool {
 			target, _ := os.Readlink(fd)
-			return strings.Contains(target, kind)
+			return !strings.Contains(target, kind)
 		})
+		return len(fds) >= n
 	})
 }
 

@@ -54,7 +54,7 @@ func waitEnds(t *testing.T, ends string, code int, how string, args []string) bo
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	opens(t, c.Process.Pid, "pidfd")
+	opens(t, c.Process.Pid, 2, "pidfd") // the second is for the wait itself: all is proven by then
 	w.stdin.Close()
 	r := result{code: exitCode(t, c.Wait()), stdout: stdout.String(), stderr: stderr.String()}
 	if got := w.wait(t); got != code {
@@ -98,7 +98,7 @@ func TestWaitSeveral(t *testing.T) {
 		all, args = append(all, w), append(args, w.path)
 	}
 	c := background(t, exec.Command(binary, args...))
-	opens(t, c.Process.Pid, "pidfd")
+	opens(t, c.Process.Pid, 1, "pidfd")
 	for _, w := range all {
 		select {
 		case <-c.ended:
@@ -123,7 +123,7 @@ func TestWaitRunning(t *testing.T) {
 		c := exec.Command(binary, "wait", "--running", "--json", path)
 		c.Stdout = &stdout
 		waiter := background(t, c)
-		opens(t, c.Process.Pid, "inotify")
+		opens(t, c.Process.Pid, 1, "inotify")
 		writeFile(t, filepath.Join(dir, "other.pid"), "1\n")
 		w := start(t, path, "sleep", "1000")
 		pid := w.command(t)
@@ -142,7 +142,7 @@ func TestWaitRunning(t *testing.T) {
 		path := filepath.Join(dir, "b.pid")
 		writeFile(t, path, fmt.Sprintln(testproc.DeadPID(t)))
 		c := background(t, exec.Command(binary, "wait", "--running", path))
-		opens(t, c.Process.Pid, "inotify")
+		opens(t, c.Process.Pid, 1, "inotify")
 		holder := background(t, exec.Command("flock", path, "sleep", "1000"))
 		if code := c.wait(t); code != 0 {
 			t.Errorf("exit code %d", code)
@@ -152,7 +152,7 @@ func TestWaitRunning(t *testing.T) {
 	t.Run("both", func(t *testing.T) {
 		one, two := filepath.Join(dir, "c.pid"), filepath.Join(dir, "d.pid")
 		c := background(t, exec.Command(binary, "wait", "--running", one, two))
-		opens(t, c.Process.Pid, "inotify")
+		opens(t, c.Process.Pid, 1, "inotify")
 		start(t, one, "sleep", "1000").command(t)
 		select {
 		case <-c.ended:

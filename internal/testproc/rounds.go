@@ -1,7 +1,9 @@
 package testproc
 
 import (
+	"flag"
 	"os"
+	"strconv"
 	"testing"
 )
 
@@ -19,4 +21,19 @@ func Rounds(long, brief, short int) int {
 		return short
 	}
 	return brief
+}
+
+// SideBySide has a TestMain run up to n tests at once that have called t.Parallel,
+// unless -parallel says how many: these wait, for others or for their time, more than
+// they compute.
+func SideBySide(n int) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if given {
+		return
+	}
+	if err := flag.Set("test.parallel", strconv.Itoa(n)); err != nil {
+		panic(err)
+	}
 }

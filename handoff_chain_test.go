@@ -352,6 +352,7 @@ func TestChain(t *testing.T) {
 
 // The same with the usual way, release and start anew, must be noticed.
 func TestChainNegativeControl(t *testing.T) {
+	testproc.NotShort(t)
 	if res := runChain(t, tempPath(t), 20, true); res.Stolen == 0 {
 		t.Error("no contender got in between: this test would find nothing")
 	}

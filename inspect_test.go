@@ -110,11 +110,11 @@ func starters() []starter {
 			return err
 		}},
 		{"flock(1)", testproc.Rounds(200, 50, 10), func(path string) error { return exec.Command("flock", "-n", path, "true").Run() }},
-		{"open, flock and unlock", testproc.Rounds(10_000, 3_000, 300), func(path string) error { return openAndFlock(path, true) }},
+		{"open, flock and unlock", testproc.Rounds(10_000, 2_000, 300), func(path string) error { return openAndFlock(path, true) }},
 		// A look into /proc/PID/fd has another reference to the open file for
 		// microseconds, and close(2) unlocks with the last one only: of 200,000
 		// starts some 50 failed as long as each look was such a one.
-		{"open, flock and close", testproc.Rounds(50_000, 15_000, 1_000), func(path string) error { return openAndFlock(path, false) }},
+		{"open, flock and close", testproc.Rounds(50_000, 10_000, 1_000), func(path string) error { return openAndFlock(path, false) }},
 	}
 }
 
@@ -165,6 +165,7 @@ func TestInspectDisturbsNoStart(t *testing.T) {
 
 // A shared lock, which is how it is mostly done, does make some fail.
 func TestInspectDisturbsNoStartNegativeControl(t *testing.T) {
+	testproc.NotShort(t)
 	path := tempPath(t)
 	starts, failed := 0, 0
 	n := looked(t, "shared lock loop", path, func() {
@@ -339,6 +340,7 @@ func decodeEvent(b []byte) event {
 
 // What cannot be seen is not judged as if it were not there.
 func TestInspectWithoutTable(t *testing.T) {
+	testproc.NotShort(t)
 	path := tempPath(t)
 	write(t, path, "4194304\n")
 	look := func(want pidfile.State) {
@@ -420,6 +422,7 @@ func TestInspectSeesLockAmongMany(t *testing.T) {
 // be read, it is not called a stale file for that. The table is about as long as the
 // part that the kernel gives at once, which makes it look whole when it is not.
 func TestInspectSeesBareLockAmongMany(t *testing.T) {
+	testproc.NotShort(t)
 	path := tempPath(t)
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	must(t, err)

@@ -213,6 +213,7 @@ func TestListDefault(t *testing.T) {
 
 // What a running file costs more than a stale file.
 func TestListCost(t *testing.T) {
+	testproc.NotShort(t)
 	dirs := map[string]string{"stale": t.TempDir(), "unlocked": t.TempDir(), "held": t.TempDir(), "inherited": t.TempDir(), "flock(1)": t.TempDir()}
 	n, few := testproc.Rounds(100, 40, 15), 5
 	for i := range n {
@@ -395,7 +396,7 @@ func (s *cleanStorm) run(t *testing.T, dir string, clean func(path string) error
 
 func TestCleanRemovesNoHeldFile(t *testing.T) {
 	var s cleanStorm
-	dir, enough := t.TempDir(), testproc.Rounds(1000, 100, 15)
+	dir, enough := t.TempDir(), testproc.Rounds(1000, 60, 15)
 	n := looked(t, "clean loop", filepath.Join(dir, "a.pid"), func() { // two other processes
 		s.run(t, dir, clean, func() bool { return s.cleaned.Load() >= int64(enough) && s.starts.Load() >= 2*int64(enough) })
 	})
@@ -410,6 +411,7 @@ func TestCleanRemovesNoHeldFile(t *testing.T) {
 
 // To remove by verdict, without the lock, does remove held files.
 func TestCleanRemovesNoHeldFileNegativeControl(t *testing.T) {
+	testproc.NotShort(t)
 	var s cleanStorm
 	s.run(t, t.TempDir(), func(path string) error {
 		if st, err := pidfile.Inspect(path); err != nil || st.State != pidfile.Stale {

@@ -25,6 +25,7 @@ import (
 
 // TestContenders starts many at once, behind one gate.
 func TestContenders(t *testing.T) {
+	testproc.NotShort(t)
 	for _, stale := range []bool{false, true} {
 		t.Run(map[bool]string{false: "absent", true: "stale"}[stale], func(t *testing.T) {
 			dir := t.TempDir()
@@ -163,9 +164,10 @@ func TestBothKilled(t *testing.T) {
 // TestKilledAnywhere kills the wrapper with its whole process group at a random
 // moment: the next start works, always.
 func TestKilledAnywhere(t *testing.T) {
+	testproc.NotShort(t)
 	killOrphans() // of earlier tests
 	path := filepath.Join(t.TempDir(), "a.pid")
-	left, n := 0, testproc.Rounds(1000, 60, 20)
+	left, n := 0, testproc.Rounds(1000, 40, 20)
 	for range n {
 		w := prepare(t, path, "sleep", "0.003")
 		w.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -425,7 +427,8 @@ func TestSignals(t *testing.T) {
 
 // TestShortRuns: many runs, and a reader that never sees half a file.
 func TestShortRuns(t *testing.T) {
-	n := testproc.Rounds(10000, 200, 40)
+	testproc.NotShort(t)
+	n := testproc.Rounds(10000, 100, 40)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	var (
 		stop        atomic.Bool

@@ -82,21 +82,23 @@ func begun(t *testing.T, args ...string) *exec.Cmd {
 
 // Two stops at once, one of which finds what the other has just ended.
 func TestTwoStops(t *testing.T) {
-	race(t, testproc.Rounds(1000, 40, 5), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 25, 5), func(path string, command *os.Process) []*exec.Cmd {
 		return []*exec.Cmd{begun(t, "stop", path), begun(t, "stop", path)}
 	}, 0)
 }
 
 // A stop within 3 ms of COMMAND's own end.
 func TestStopAtTheEnd(t *testing.T) {
-	race(t, testproc.Rounds(1000, 40, 5), func(path string, command *os.Process) []*exec.Cmd {
+	testproc.NotShort(t)
+	race(t, testproc.Rounds(1000, 25, 5), func(path string, command *os.Process) []*exec.Cmd {
 		return atTheEnd(command, func() *exec.Cmd { return begun(t, "stop", path) })
 	}, 0)
 }
 
 // A signal within 3 ms of it: it is sent, or there is nobody to send it to.
 func TestSignalAtTheEnd(t *testing.T) {
-	race(t, testproc.Rounds(1000, 40, 5), func(path string, command *os.Process) []*exec.Cmd {
+	testproc.NotShort(t)
+	race(t, testproc.Rounds(1000, 25, 5), func(path string, command *os.Process) []*exec.Cmd {
 		return atTheEnd(command, func() *exec.Cmd { return begun(t, "signal", "CONT", path) })
 	}, 0, 3)
 }
@@ -111,8 +113,9 @@ func atTheEnd(command *os.Process, begin func() *exec.Cmd) []*exec.Cmd {
 
 // Status never says of a file that is just being released that another host has it.
 func TestStatusAtTheEnd(t *testing.T) {
+	testproc.NotShort(t)
 	far := regexp.MustCompile("another PID namespace")
-	race(t, testproc.Rounds(1000, 40, 5), func(path string, command *os.Process) []*exec.Cmd {
+	race(t, testproc.Rounds(1000, 25, 5), func(path string, command *os.Process) []*exec.Cmd {
 		var wrong bytes.Buffer
 		var c *exec.Cmd
 		atTheEnd(command, func() *exec.Cmd {
@@ -134,6 +137,7 @@ func TestStatusAtTheEnd(t *testing.T) {
 // Rivals that replace each other: each runs COMMAND until it is replaced. None gives
 // up, and none sleeps for nothing.
 func TestRivalReplace(t *testing.T) {
+	testproc.NotShort(t)
 	rivals := testproc.Rounds(20, 20, 8)
 	began := time.Now()
 	path := filepath.Join(t.TempDir(), "a.pid")

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"github.com/go-pidfile/pidfile/internal/testproc"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ const hostilePath = "\x1b]0;evil\a\x1b[31m\nx"
 // No command prints it as it is: to a pipe, or to a terminal, where the progress
 // lines are.
 func TestHostilePath(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	dir := filepath.Join(t.TempDir(), hostilePath)
 	if err := os.Mkdir(dir, 0o755); err != nil {

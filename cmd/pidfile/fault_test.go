@@ -32,7 +32,7 @@ import (
 
 // A sample of the faults of each command is tried, another one each time.
 // PIDFILE_LONG=1 tries all of them; PIDFILE_SEED=N tries a sample again.
-const faultSample, faultSampleShort = 4, 1
+const faultSample, faultSampleShort = 3, 1
 
 var (
 	// ofFiles may come from any call that names or uses a file.

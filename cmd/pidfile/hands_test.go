@@ -188,6 +188,7 @@ func TestHeirIsSeen(t *testing.T) {
 // TestSwappedDirectory: a user exchanges her directory for a symbolic link to
 // root's, while root starts something there. The files of root's own services stay.
 func TestSwappedDirectory(t *testing.T) {
+	testproc.NotShort(t)
 	needRootHere(t)
 	theirs, ours := openDirectory(t), openDirectory(t)
 	service := start(t, filepath.Join(ours, "x.pid"), "sleep", "1000")
@@ -342,6 +343,7 @@ func TestReadLock(t *testing.T) {
 // TestCleanFollowsNoLink: a user exchanges a directory below the one that root
 // cleans for a link to root's own. What is stale there stays.
 func TestCleanFollowsNoLink(t *testing.T) {
+	testproc.NotShort(t)
 	needRootHere(t)
 	theirs, ours := openDirectory(t), openDirectory(t)
 	stale := filepath.Join(ours, "x.pid")
@@ -366,7 +368,7 @@ func TestCleanFollowsNoLink(t *testing.T) {
 		}
 	}()
 	cleaned := 0
-	for range testproc.Rounds(4000, 60, 20) {
+	for range testproc.Rounds(4000, 40, 20) {
 		for _, dir := range []string{d, link} { // one of them is the directory
 			_ = os.WriteFile(filepath.Join(dir, "y.pid"), fmt.Appendln(nil, deadestPID), 0o644)
 		}

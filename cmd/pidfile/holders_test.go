@@ -301,7 +301,8 @@ func TestStartOfZombie(t *testing.T) {
 
 // TestStartAtTheEnd: a start while the old one ends either finds it alive, or starts.
 func TestStartAtTheEnd(t *testing.T) {
-	race(t, testproc.Rounds(1000, 40, 5), func(path string, command *os.Process) []*exec.Cmd {
+	testproc.NotShort(t)
+	race(t, testproc.Rounds(1000, 20, 5), func(path string, command *os.Process) []*exec.Cmd {
 		var out bytes.Buffer
 		c := exec.Command(binary, "start", "--ready", "10ms", path, "--", "sleep", "1000")
 		c.Stdout, c.Stderr = &out, new(bytes.Buffer)

@@ -125,6 +125,7 @@ func TestLogAsUser(t *testing.T) {
 // TestLogOfRoot: in a directory of root's the log is root's, if nobody else can
 // change the way to it.
 func TestLogOfRoot(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	d := newLogDir(t)
 	at := func(name string) string { return filepath.Join(d.roots, name) }

@@ -70,6 +70,7 @@ func readMigrating(t *testing.T) string {
 
 // TestMigrating runs the lines of docs/MIGRATING.md, before and after.
 func TestMigrating(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	tests := map[string]func(*testing.T, *machine, *recipe){
 		"cron":                       migrateCron,

@@ -125,6 +125,7 @@ func TestTermAnywhere(t *testing.T) {
 // TestTermNegativeControl has the same harness judge what a shell does in the
 // place of pidfile.
 func TestTermNegativeControl(t *testing.T) {
+	testproc.NotShort(t)
 	killOrphans() // of earlier tests
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
@@ -142,6 +143,7 @@ func TestTermNegativeControl(t *testing.T) {
 
 // TestStartsLeaveNothing: neither a process nor a file, however they end.
 func TestStartsLeaveNothing(t *testing.T) {
+	testproc.NotShort(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.pid")
 	files := func() (names []string) {

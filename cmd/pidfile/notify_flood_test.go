@@ -95,6 +95,7 @@ func flood(t *testing.T, helper, socket string) *exec.Cmd {
 // TestNotifyFlood: another user, who can send to the socket as everybody can, and
 // fills it all the time, does not keep READY=1 from being heard.
 func TestNotifyFlood(t *testing.T) {
+	testproc.NotShort(t)
 	_, helper := public(t)
 	for i := range testproc.Rounds(40, 12, 4) {
 		dir := t.TempDir()

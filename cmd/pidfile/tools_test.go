@@ -81,6 +81,7 @@ func ours(t *testing.T) []caseOfOurs {
 }
 
 func TestPgrep(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	needs(t, "pgrep")
 	for _, c := range ours(t) {
@@ -101,6 +102,7 @@ func TestPgrep(t *testing.T) {
 
 // TestPkill: pkill -L signals only if the file is locked.
 func TestPkill(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	needs(t, "pkill")
 	dir := t.TempDir()
@@ -127,6 +129,7 @@ func TestPkill(t *testing.T) {
 
 // TestKill: kill -0 $(cat FILE), what every init script does.
 func TestKill(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	for _, c := range ours(t) {
 		r := tool(t, "sh", "-c", `kill -0 "$(cat "$0")"`, c.path)
@@ -146,6 +149,7 @@ func TestKill(t *testing.T) {
 
 // TestStartStopDaemon: the same answers from both, and it stops ours.
 func TestStartStopDaemon(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	needs(t, "start-stop-daemon")
 	all := ours(t)
@@ -214,6 +218,7 @@ func TestFlock(t *testing.T) {
 
 // TestFuserLsof: who has the file open, by device and inode.
 func TestFuserLsof(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	for _, name := range []string{"fuser", "lsof"} {
 		t.Run(name, func(t *testing.T) {
@@ -254,6 +259,7 @@ func TestFuserLsof(t *testing.T) {
 // TestFlockHolds: what flock(1) holds runs, but whom to signal is known only if
 // the file names one of those that have the lock.
 func TestFlockHolds(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	needs(t, "flock")
 	dir := t.TempDir()
@@ -295,6 +301,7 @@ func TestFlockHolds(t *testing.T) {
 
 // TestStartStopDaemonsDaemon: a file that start-stop-daemon made, without a lock.
 func TestStartStopDaemonsDaemon(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	needs(t, "start-stop-daemon")
 	t.Cleanup(killOrphans)
@@ -341,6 +348,7 @@ func TestStartStopDaemonsDaemon(t *testing.T) {
 // TestPythonPidfile: as the package python-pidfile writes its file: no lock, no
 // newline, and its own PID.
 func TestPythonPidfile(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	needs(t, "python3")
 	path := filepath.Join(t.TempDir(), "pidfile.pid")

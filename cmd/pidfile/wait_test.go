@@ -18,6 +18,7 @@ import (
 
 // TestWaitEnds: wait sleeps until the process has ended, and exits as it did.
 func TestWaitEnds(t *testing.T) {
+	parallel(t)
 	for _, one := range []struct {
 		ends   string
 		code   int
@@ -30,7 +31,11 @@ func TestWaitEnds(t *testing.T) {
 		{"kill -TERM $$", 143, "signal: terminated"},
 	} {
 		for _, args := range [][]string{nil, {"--exit-code"}, {"--exit-code", "--json", "-t", "1h"}} {
+			if testing.Short() && len(args) == 1 {
+				continue
+			}
 			t.Run(fmt.Sprint(one.ends, args), func(t *testing.T) {
+				parallel(t)
 				// How it ended is known only if its parent reaps it within 50 ms:
 				// a loaded machine needs a second try.
 				for range 50 {

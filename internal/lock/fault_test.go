@@ -107,7 +107,7 @@ func TestFaults(t *testing.T) {
 				t.Fatalf("only %v were called: faults are not injected", calls)
 			}
 			for n := range calls {
-				for k := range testproc.Rounds(len(faultErrnos), 3, 1) {
+				for k := range testproc.Rounds(len(faultErrnos), 2, 1) {
 					e := faultErrnos[(n+2*k)%len(faultErrnos)]
 					t.Run(fmt.Sprintf("%d-%s-%s", n, calls[n], unix.ErrnoName(e)), func(t *testing.T) {
 						c.run(t, n, e)

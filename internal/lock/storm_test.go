@@ -239,7 +239,7 @@ type stormResult struct {
 
 // stormTime is how long a storm lasts at least, however much has happened.
 func stormTime() time.Duration {
-	return time.Duration(testproc.Rounds(10_000, 500, 0)) * time.Millisecond
+	return time.Duration(testproc.Rounds(10_000, 250, 0)) * time.Millisecond
 }
 
 // run makes the storm in a directory below place and returns what came of it.

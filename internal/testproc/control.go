@@ -74,7 +74,7 @@ func (p Patch) build(t *testing.T) string {
 	write(overlay, string(replace))
 	building.Lock()
 	defer building.Unlock()
-	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", exe, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", overlay, "-o", exe, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return exe

@@ -37,3 +37,12 @@ func SideBySide(n int) {
 		panic(err)
 	}
 }
+
+// NotShort skips the test with -short. It is for races, negative controls and
+// comparisons, each of which takes its time, where others cover the ground.
+func NotShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes its time: not with -short")
+	}
+}

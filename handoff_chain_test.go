@@ -169,7 +169,7 @@ type chainResult struct {
 // is started with change.
 func runChain(t *testing.T, path string, n int, naive bool, change ...func(*exec.Cmd)) (res chainResult) {
 	t.Helper()
-	logPath := filepath.Join(publicDir(t), "log")
+	logPath := filepath.Join(testproc.PublicDir(t), "log")
 	write(t, logPath, "")
 	must(t, os.Chmod(logPath, 0o666)) // for any user that the processes run as
 	change = append(change, env(generationsEnv, strconv.Itoa(n-1)), env(chainLogEnv, logPath))
@@ -361,8 +361,8 @@ func TestChainNegativeControl(t *testing.T) {
 // A file that root made for another user, in a directory that this one may not
 // change: it is written in place, and the lock goes from hand to hand.
 func TestChainInPlace(t *testing.T) {
-	needRoot(t)
-	dir := publicDir(t)
+	testproc.Root(t)
+	dir := testproc.PublicDir(t)
 	path := filepath.Join(dir, "a.pid")
 	write(t, path, "")
 	must(t, os.Chown(path, nobody, nobody))
@@ -406,11 +406,11 @@ func TestChainInPlace(t *testing.T) {
 // The parent's release is not to unlock what it shares with its heir, in every
 // generation.
 func TestChainInPlaceReleases(t *testing.T) {
-	needRoot(t)
-	path := filepath.Join(publicDir(t), "a.pid")
+	testproc.Root(t)
+	path := filepath.Join(testproc.PublicDir(t), "a.pid")
 	write(t, path, "")
 	must(t, os.Chown(path, nobody, nobody))
-	logPath := filepath.Join(publicDir(t), "log")
+	logPath := filepath.Join(testproc.PublicDir(t), "log")
 	write(t, logPath, "")
 	must(t, os.Chmod(logPath, 0o666))
 	const n = 8

@@ -106,12 +106,6 @@ func mortalChildHelper(path string) {
 	}
 }
 
-// A hold is a time in which no other process may have the file.
-type hold struct {
-	id       string
-	from, to int64
-}
-
 func TestSIGKILLDuringHandOver(t *testing.T) {
 	rounds := testproc.Rounds(3000, 100, 25)
 	path := tempPath(t)
@@ -154,11 +148,8 @@ func TestSIGKILLDuringHandOver(t *testing.T) {
 	<-ended
 	holds, count := mortalHolds(t, readLog(t, logPath))
 	t.Logf("%v", count)
-	slices.SortFunc(holds, func(a, b hold) int { return cmp.Compare(a.from, b.from) })
-	for i := 1; i < len(holds); i++ {
-		if a, b := holds[i-1], holds[i]; b.from < a.to {
-			t.Errorf("%+v and %+v overlap", a, b)
-		}
+	if n, example := testproc.Overlaps(holds); n > 0 {
+		t.Errorf("%d overlaps, such as %s", n, example)
 	}
 	if what := missingCase(t, logPath); what != "" {
 		t.Errorf("not tried: %s", what)
@@ -226,7 +217,7 @@ func mortalRound(t *testing.T, path, logPath string, round int) {
 
 // mortalHolds returns when the file was held, as far as it is certain: a
 // child that was killed while it adopted the file has adopted it or not.
-func mortalHolds(t *testing.T, log []entry) (holds []hold, count map[string]int) {
+func mortalHolds(t *testing.T, log []entry) (holds []testproc.Span, count map[string]int) {
 	t.Helper()
 	slices.SortStableFunc(log, func(a, b entry) int { return cmp.Compare(a.ns, b.ns) })
 	at := map[string]map[string]int64{}
@@ -251,7 +242,7 @@ func mortalHolds(t *testing.T, log []entry) (holds []hold, count map[string]int)
 		round, isParent := strings.CutSuffix(id, "parent")
 		switch {
 		case strings.HasSuffix(id, "contender"):
-			holds = append(holds, hold{id, parent["enter"], parent["exit"]})
+			holds = append(holds, testproc.Span{From: parent["enter"], To: parent["exit"], Who: id})
 			count["contender"]++
 			continue
 		case !isParent || parent["enter"] == 0:
@@ -281,7 +272,7 @@ func mortalHolds(t *testing.T, log []entry) (holds []hold, count map[string]int)
 				t.Errorf("round %s: lost, and it was not released", round)
 			}
 		}
-		holds = append(holds, hold{id, parent["enter"], end})
+		holds = append(holds, testproc.Span{From: parent["enter"], To: end, Who: id})
 	}
 	return holds, count
 }

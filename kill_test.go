@@ -57,7 +57,7 @@ type toll struct {
 }
 
 func TestNobodyInnocentIsSignalled(t *testing.T) {
-	needRoot(t)
+	testproc.Root(t)
 	rounds := testproc.Rounds(10_000, 200, 50)
 	got := runKillTest(t, rounds, "")
 	if got.Innocents != 0 {
@@ -78,7 +78,7 @@ func TestNobodyInnocentIsSignalled(t *testing.T) {
 // The same with the usual way, kill $(cat file), must hit innocents.
 func TestNobodyInnocentIsSignalledNegativeControl(t *testing.T) {
 	testproc.NotShort(t)
-	needRoot(t)
+	testproc.Root(t)
 	if got := runKillTest(t, 50, "1"); got.Innocents == 0 {
 		t.Error("no innocent process was signalled: this test would find nothing")
 	}

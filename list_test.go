@@ -78,7 +78,7 @@ func compareLines(t *testing.T, got, want []string) {
 }
 
 func TestList(t *testing.T) {
-	dir := publicDir(t)
+	dir := testproc.PublicDir(t)
 	at := func(name string) string { return filepath.Join(dir, name) }
 	must(t, os.MkdirAll(at("b/c/d"), 0o755))
 	must(t, os.MkdirAll(at("e.pid"), 0o755)) // a directory of that name
@@ -167,8 +167,8 @@ func TestList(t *testing.T) {
 }
 
 func TestListUnreadable(t *testing.T) {
-	needRoot(t)
-	dir := publicDir(t)
+	testproc.Root(t)
+	dir := testproc.PublicDir(t)
 	at := func(name string) string { return filepath.Join(dir, name) }
 	must(t, os.Mkdir(at("b"), 0o700))
 	must(t, os.Mkdir(at("c"), 0o744)) // its names may be read, its files not

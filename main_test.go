@@ -240,7 +240,7 @@ func (h *helper) exited() {
 // root's, so it is given as a descriptor.
 func as(t *testing.T, uid uint32) func(*exec.Cmd) {
 	t.Helper()
-	needRoot(t)
+	testproc.Root(t)
 	self, err := os.Open("/proc/self/exe")
 	must(t, err)
 	t.Cleanup(func() { self.Close() })
@@ -254,24 +254,9 @@ func as(t *testing.T, uid uint32) func(*exec.Cmd) {
 
 const nobody = 65534
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	testproc.Root(t)
-}
-
 // argv0 gives a helper another name.
 func argv0(name string) func(*exec.Cmd) {
 	return func(cmd *exec.Cmd) { cmd.Args[0] = name }
-}
-
-// publicDir is a directory whose parents every user may enter; t.TempDir's not.
-func publicDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "pidfile-public-")
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	must(t, os.Chmod(dir, 0o755))
-	return dir
 }
 
 func tempPath(t *testing.T) string { return filepath.Join(t.TempDir(), "a.pid") }
@@ -341,19 +326,7 @@ func refused(t *testing.T, err error, path string, pid int, locked bool) {
 // queued waits until a process is blocked in the kernel on a lock of path.
 func queued(t *testing.T, path string) {
 	t.Helper()
-	var st unix.Stat_t
-	must(t, unix.Stat(path, &st))
-	inode := fmt.Sprintf(":%d ", st.Ino)
-	testproc.Eventually(t, "a process waits for "+path, func() bool {
-		locks, err := os.ReadFile("/proc/locks")
-		must(t, err)
-		for line := range strings.Lines(string(locks)) {
-			if strings.Contains(line, "-> ") && strings.Contains(line, inode) {
-				return true
-			}
-		}
-		return false
-	})
+	testproc.Eventually(t, "a process waits for "+path, func() bool { return testproc.Blocked(path) > 0 })
 }
 
 // A waiting is an AcquireContext on its way.

@@ -331,7 +331,7 @@ func furnish(path string) (end func(), err error) {
 // that is PID 1 there and is what is returned.
 func namespace(t *testing.T, mode, path string, change ...func(*exec.Cmd)) *helper {
 	t.Helper()
-	needRoot(t)
+	testproc.Root(t)
 	return start(t, "namespace", path, append(change, env(nsMode, mode), func(cmd *exec.Cmd) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
 	})...)

@@ -56,7 +56,7 @@ func dated(t *testing.T, path string, most time.Duration) (says string) {
 }
 
 // public is a path that every user may look at.
-func public(t *testing.T) string { return filepath.Join(publicDir(t), "a.pid") }
+func public(t *testing.T) string { return filepath.Join(testproc.PublicDir(t), "a.pid") }
 
 // unlocked is a scene in which text names a live process of another program.
 func unlocked(format string) func(*testing.T) scene {
@@ -80,7 +80,7 @@ func staleFile(text string) func(*testing.T) scene {
 // usersScene is a file in the directory of the user nobody.
 func usersScene(eye func(*testing.T, string) eye) func(*testing.T) scene {
 	return func(t *testing.T) scene {
-		needRoot(t)
+		testproc.Root(t)
 		path := public(t)
 		must(t, os.Chown(filepath.Dir(path), nobody, nobody))
 		h := start(t, "acquire", path, as(t, nobody)).says("ok")
@@ -129,7 +129,7 @@ func shared(t *testing.T) string {
 // named is an unlocked file of one user that names a process of another.
 func named(owner int, process uint32) func(*testing.T) scene {
 	return func(t *testing.T) scene {
-		needRoot(t)
+		testproc.Root(t)
 		path, c := public(t), cat(t, user(process))
 		write(t, path, fmt.Sprintln(c.pid()))
 		must(t, os.Chown(path, owner, owner))
@@ -144,7 +144,7 @@ func named(owner int, process uint32) func(*testing.T) scene {
 // group is an unlocked file that a group may write.
 func group(gid int) func(*testing.T) scene {
 	return func(t *testing.T) scene {
-		needRoot(t)
+		testproc.Root(t)
 		s := unlocked("%d\n")(t)
 		must(t, os.Chown(s.path, 0, gid))
 		must(t, os.Chmod(s.path, 0o664))
@@ -155,7 +155,7 @@ func group(gid int) func(*testing.T) scene {
 // ownGroup is an unlocked file of a process of group otherUser, after a change.
 func ownGroup(change func(*testing.T, string)) func(*testing.T) scene {
 	return func(t *testing.T) scene {
-		needRoot(t)
+		testproc.Root(t)
 		path, c := public(t), cat(t, user(otherUser))
 		write(t, path, fmt.Sprintln(c.pid()))
 		change(t, path)
@@ -167,7 +167,7 @@ func ownGroup(change func(*testing.T, string)) func(*testing.T) scene {
 // otherUser write it: acl(5), in the kernel's form (linux/posix_acl_xattr.h).
 func accessList(of func(string) string) func(*testing.T) scene {
 	return func(t *testing.T) scene {
-		needRoot(t)
+		testproc.Root(t)
 		s := unlocked("%d\n")(t)
 		list := binary.LittleEndian.AppendUint32(nil, 2)
 		for _, e := range []struct {

@@ -316,7 +316,7 @@ func TestRefusedPaths(t *testing.T) {
 			must(t, unix.Mkfifo(path, 0o644))
 		}, unix.EINVAL, "FIFO"},
 		{"device", "a.pid", func(t *testing.T, path string) { // a second /dev/null
-			needRoot(t)
+			testproc.Root(t)
 			must(t, unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
 		}, unix.EINVAL, "device"},
 		{"socket", "a.pid", func(t *testing.T, path string) {
@@ -397,7 +397,7 @@ func TestRefusedEmptyPath(t *testing.T) {
 }
 
 func TestFullDisk(t *testing.T) {
-	needRoot(t)
+	testproc.Root(t)
 	dir := t.TempDir()
 	if err := unix.Mount("pidfile-test", dir, "tmpfs", 0, "size=64k"); err != nil {
 		testproc.Skip(t, "mount", "no tmpfs can be mounted: ", err)
@@ -424,7 +424,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestNoPermission(t *testing.T) {
-	dir := publicDir(t)
+	dir := testproc.PublicDir(t)
 	path := filepath.Join(dir, "a.pid")
 	before := tree(t, dir)
 	h := start(t, "acquire", path, as(t, nobody))
@@ -455,7 +455,7 @@ func TestNoPermission(t *testing.T) {
 }
 
 func TestHolderSeenByAnotherUser(t *testing.T) {
-	path := filepath.Join(publicDir(t), "a.pid")
+	path := filepath.Join(testproc.PublicDir(t), "a.pid")
 	f := acquire(t, path)
 	start(t, "acquire", path, as(t, nobody)).says(fmt.Sprintf("running %d true", os.Getpid()))
 	taken(t, f, nil)
@@ -463,8 +463,8 @@ func TestHolderSeenByAnotherUser(t *testing.T) {
 
 // Root made the directory and the file, and gave the file to the daemon.
 func TestInPlace(t *testing.T) {
-	needRoot(t)
-	path := filepath.Join(publicDir(t), "a.pid")
+	testproc.Root(t)
+	path := filepath.Join(testproc.PublicDir(t), "a.pid")
 	for _, left := range []string{"", "4194304\nand more\n"} {
 		write(t, path, left)
 		must(t, os.Chown(path, nobody, nobody))

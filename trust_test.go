@@ -43,8 +43,8 @@ type place struct {
 
 func newPlace(t *testing.T) place {
 	t.Helper()
-	needRoot(t)
-	return place{t, publicDir(t)}
+	testproc.Root(t)
+	return place{t, testproc.PublicDir(t)}
 }
 
 // dir makes a directory of the owner with that mode.
@@ -303,7 +303,7 @@ func TestFinderProgram(t *testing.T) {
 // In a user namespace root outside is unknown; its directories must be trusted, or
 // nothing could be, but not one in which the file is.
 func TestWayInUserNamespace(t *testing.T) {
-	needRoot(t)
+	testproc.Root(t)
 	inside := func(cmd *exec.Cmd) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{
 			Cloneflags:  syscall.CLONE_NEWUSER,
@@ -443,7 +443,7 @@ func TestShortOfDescriptors(t *testing.T) {
 
 // A process of very many groups, whose first thread has ended, is alive.
 func TestManyGroups(t *testing.T) {
-	needRoot(t)
+	testproc.Root(t)
 	groups := make([]uint32, 1200)
 	for i := range groups {
 		groups[i] = uint32(100000000 + i)

@@ -231,7 +231,7 @@ func truths() []truth {
 			return scene{path: path, holder: h.pid()}
 		}, state: running, who: true, find: ok, clean: isRunning, start: ok},
 		{name: "like a systemd daemon: root's file, a user's process", scene: func(t *testing.T) scene {
-			needRoot(t)
+			testproc.Root(t)
 			path, c := tempPath(t), cat(t, user(nobody))
 			write(t, path, fmt.Sprintln(c.pid()))
 			return scene{path: path, holder: c.pid()}
@@ -385,7 +385,7 @@ func truths() []truth {
 			says: []string{"belongs to UID 65534"}},
 		{name: "a user's directory", scene: func(t *testing.T) scene {
 			path := public(t)
-			needRoot(t)
+			testproc.Root(t)
 			must(t, os.Chown(filepath.Dir(path), nobody, nobody))
 			c := cat(t)
 			write(t, path, fmt.Sprintln(c.pid()))
@@ -423,14 +423,14 @@ func truths() []truth {
 		}, state: running, who: true, find: unproven, clean: isRunning, start: ok,
 			says: []string{"group 65534", "can write to the directory"}},
 		{name: "a group may write the directory, and the file is locked", scene: held(func(t *testing.T, path string) {
-			needRoot(t)
+			testproc.Root(t)
 			must(t, os.Chown(filepath.Dir(path), 0, nobody))
 			must(t, os.Chmod(filepath.Dir(path), 0o775))
 		}), state: running, locked: true, who: true, find: unproven, clean: isRunning, start: isRunning,
 			says: []string{"group 65534", "can write to the directory"}},
 		{name: "a user's directory above", scene: func(t *testing.T) scene {
-			needRoot(t)
-			above := publicDir(t)
+			testproc.Root(t)
+			above := testproc.PublicDir(t)
 			must(t, os.Mkdir(filepath.Join(above, "run"), 0o755))
 			path := filepath.Join(above, "run", "a.pid")
 			h := start(t, "acquire", path).says("ok")

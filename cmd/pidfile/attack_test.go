@@ -229,7 +229,7 @@ func TestBackgroundChildAndWaiter(t *testing.T) {
 	waiter := prepare(t, path, "true")
 	waiter.Args = slices.Insert(waiter.Args, 2, "-w")
 	waiter.begin(t)
-	testproc.Eventually(t, "a waiter", func() bool { return blocked(path) == 1 })
+	testproc.Eventually(t, "a waiter", func() bool { return testproc.Blocked(path) == 1 })
 	first.stdin.Close()
 	if code := first.wait(t); code != 3 {
 		t.Errorf("exit code %d, want 3: %s", code, &first.stderr)
@@ -247,7 +247,7 @@ func TestBackgroundChildAndWaiter(t *testing.T) {
 // daemons do.
 func TestClosedDescriptors(t *testing.T) {
 	parallel(t)
-	needs(t, "bash")
+	testproc.Tool(t, "bash")
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "bash", "-c", `for fd in /proc/self/fd/*; do fd=${fd##*/}; test $fd -gt 2 && eval "exec $fd>&-"; done; exec sleep 1000`)
 	var pid int
@@ -378,7 +378,7 @@ func TestTermWhileWaiting(t *testing.T) {
 	waiter := prepare(t, path, "true")
 	waiter.Args = slices.Insert(waiter.Args, 2, "-w")
 	waiter.begin(t)
-	testproc.Eventually(t, "a waiter", func() bool { return blocked(path) == 1 })
+	testproc.Eventually(t, "a waiter", func() bool { return testproc.Blocked(path) == 1 })
 	waiter.signal(t, unix.SIGTERM)
 	if code := waiter.wait(t); code != 143 {
 		t.Errorf("exit code %d, want 143: %s", code, &waiter.stderr)
@@ -389,7 +389,7 @@ func TestTermWhileWaiting(t *testing.T) {
 // TestSignals: each signal reaches COMMAND exactly once.
 func TestSignals(t *testing.T) {
 	parallel(t)
-	needs(t, "kill")
+	testproc.Tool(t, "kill")
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
 	env, command := helperCommand(t, "signals")
@@ -584,7 +584,7 @@ func TestHandOver(t *testing.T) {
 		w.begin(t)
 		all = append(all, w)
 	}
-	testproc.Eventually(t, "20 waiters", func() bool { return blocked(path) == n })
+	testproc.Eventually(t, "20 waiters", func() bool { return testproc.Blocked(path) == n })
 	first.stdin.Close()
 	first.wait(t)
 	for i, w := range all {

@@ -146,7 +146,7 @@ func withoutBirth(t *testing.T, dir string, r result) {
 func TestDoctorFAT(t *testing.T) {
 	parallel(t)
 	testproc.Root(t)
-	needs(t, "unshare")
+	testproc.Tool(t, "unshare")
 	var why []string
 	for _, fat := range []struct{ name, mkfs, mount string }{
 		{"vfat", "mkfs.vfat", `mount -t vfat -o loop,umask=022 "$0" "$1"`},

@@ -3,12 +3,13 @@
 package main
 
 import (
-	"github.com/go-pidfile/pidfile/internal/testproc"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-pidfile/pidfile/internal/testproc"
 )
 
 // hostilePath sets a terminal's title, colours it, and begins a line of its own.

@@ -35,29 +35,20 @@ func ordinary(uid uint32, c *exec.Cmd) *exec.Cmd {
 // names and that of the user's process.
 func keptOut(t *testing.T) (path string, dead, holder int) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: needs root")
-	}
-	needTools(t, "flock")
-	dir, err := os.MkdirTemp("", "pidfile-public-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	testproc.Root(t)
+	testproc.Tool(t, "flock")
+	dir := testproc.PublicDir(t)
 	path = filepath.Join(dir, "a.pid")
 	w := start(t, path, "sleep", "1000")
 	dead = w.command(t)
 	c := background(t, ordinary(reader, exec.Command("flock", path, "sleep", "1000")))
-	testproc.Eventually(t, "a waiter", func() bool { return blocked(path) > 0 })
+	testproc.Eventually(t, "a waiter", func() bool { return testproc.Blocked(path) > 0 })
 	if err := w.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	w.wait(t)
 	kill(t, dead, unix.SIGKILL)
-	testproc.Eventually(t, "the user's lock", func() bool { return blocked(path) == 0 })
+	testproc.Eventually(t, "the user's lock", func() bool { return testproc.Blocked(path) == 0 })
 	return path, dead, c.Process.Pid
 }
 
@@ -117,21 +108,12 @@ func TestStrayChild(t *testing.T) {
 		t.Fatal("the child was harmed")
 	}
 	c := background(t, exec.Command(binary, "wait", path))
-	testproc.Eventually(t, "a waiter", func() bool { return blocked(path) > 0 })
+	testproc.Eventually(t, "a waiter", func() bool { return testproc.Blocked(path) > 0 })
 	kill(t, child, unix.SIGKILL)
 	if code := c.wait(t); code != 0 {
 		t.Errorf("wait: exit code %d", code)
 	}
 	works(t, path)
-}
-
-func needTools(t *testing.T, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skip("SKIPPED: ", err)
-		}
-	}
 }
 
 // TestReaderKeepsOut: nothing says that a dead process runs, who has the lock is
@@ -229,31 +211,17 @@ func TestHoldersOfOthers(t *testing.T) {
 // publicBinary is the command under test, where every user may run it.
 func publicBinary(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "pidfile-public-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(testproc.PublicDir(t), "pidfile")
 	text, err := os.ReadFile(binary)
-	if err == nil {
-		err = writeProgram(filepath.Join(dir, "pidfile"), text)
-	}
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(dir, "pidfile")
+	testproc.Must(t, err, writeProgram(path, text))
+	return path
 }
 
 // TestHoldersOfAnotherFile: the attacker makes the name lead to another service's
 // file. --holders goes no further than stop does.
 func TestHoldersOfAnotherFile(t *testing.T) {
 	parallel(t)
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, AND NOT TESTED ELSEWHERE: needs root")
-	}
+	testproc.Root(t)
 	dir := t.TempDir()
 	victim := start(t, filepath.Join(dir, "victim.pid"), "sleep", "1000")
 	pid := victim.command(t)

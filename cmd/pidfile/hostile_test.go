@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-pidfile/pidfile/internal/testproc"
 )
 
 // hostile is a command line that talks to a terminal: it sets the title, clears
@@ -61,7 +63,7 @@ func TestHostileCommandLine(t *testing.T) {
 // stands in the evidence.
 func TestHostileName(t *testing.T) {
 	parallel(t)
-	needs(t, "flock")
+	testproc.Tool(t, "flock")
 	dir := t.TempDir()
 	path, locked := filepath.Join(dir, "a.pid"), filepath.Join(dir, "locked.pid")
 	c := exec.Command("sleep", "1000")

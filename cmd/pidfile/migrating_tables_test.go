@@ -72,7 +72,7 @@ func TestMigratingOptions(t *testing.T) {
 		{"timeout(1)", "timeout", "(GNU coreutils) 9.1"},
 	} {
 		t.Run(c.tool, func(t *testing.T) {
-			needs(t, c.tool)
+			testproc.Tool(t, c.tool)
 			if v := finish(t, exec.Command(c.tool, "--version")); !strings.Contains(v.stdout+v.stderr, c.version) {
 				testproc.Skip(t, c.version, "this is ", strings.TrimSpace(v.stdout+v.stderr))
 			}

@@ -305,7 +305,7 @@ func migrateInitScript(t *testing.T, m *machine, r *recipe) {
 
 func migrateContainer(t *testing.T, m *machine, r *recipe) {
 	testproc.Root(t) // for a PID namespace
-	needs(t, "unshare")
+	testproc.Tool(t, "unshare")
 	entry := func(text string) (argv []string) {
 		t.Helper()
 		list, ok := strings.CutPrefix(text, "ENTRYPOINT ")
@@ -439,7 +439,7 @@ class PIDFile:
 `
 
 func migratePython(t *testing.T, m *machine, r *recipe) {
-	needs(t, "python3")
+	testproc.Tool(t, "python3")
 	// The interpreter itself, under its name: a version manager's script that
 	// stands in for it would be another program.
 	python := finish(t, exec.Command("python3", "-c", "import os, sys; print(os.path.realpath(sys.executable))"))
@@ -589,7 +589,7 @@ func migrateMonit(t *testing.T, m *machine, r *recipe) {
 }
 
 func migrateMake(t *testing.T, m *machine, r *recipe) {
-	needs(t, "make")
+	testproc.Tool(t, "make")
 	pid := m.path("run/deploy.pid")
 	if testproc.Has(t, "flock") {
 		finish(t, exec.Command("make", "-f", m.write(t, "before.mk", r.before, 0o644))).is(t, 0, "")
@@ -598,7 +598,7 @@ func migrateMake(t *testing.T, m *machine, r *recipe) {
 	held := start(t, pid, "sleep", "1000")
 	held.command(t)
 	w := background(t, exec.Command("make", "-f", m.write(t, "after.mk", r.after, 0o644)))
-	testproc.Eventually(t, "a wait", func() bool { return blocked(pid) == 1 })
+	testproc.Eventually(t, "a wait", func() bool { return testproc.Blocked(pid) == 1 })
 	if n := m.did("deploy"); n != did {
 		t.Error("it does not wait")
 	}

@@ -30,7 +30,7 @@ exit 7`
 // leaves behind while COMMAND runs, and the exit code is COMMAND's.
 func TestOrphans(t *testing.T) {
 	parallel(t)
-	needs(t, "ps")
+	testproc.Tool(t, "ps")
 	n := strconv.Itoa(testproc.Rounds(1000, 200, 50))
 	namespace := []string{"unshare", "--pid", "--fork", "--mount-proc"}
 	unshared := exec.Command(namespace[0], append(namespace[1:], "true")...).Run() == nil
@@ -90,7 +90,7 @@ func TestOrphans(t *testing.T) {
 // kernel spares PID 1.
 func TestWaitAsPID1(t *testing.T) {
 	parallel(t)
-	needs(t, "unshare")
+	testproc.Tool(t, "unshare")
 	if exec.Command("unshare", "--pid", "--fork", "true").Run() != nil {
 		testproc.Skip(t, "PID namespaces")
 	}
@@ -104,7 +104,7 @@ func TestWaitAsPID1(t *testing.T) {
 			if kids := testproc.Children(c.Process.Pid); len(kids) == 1 {
 				one = kids[0]
 			}
-			return one > 0 && blocked(holder.path) > 0
+			return one > 0 && testproc.Blocked(holder.path) > 0
 		})
 		if err := unix.Kill(one, unix.SIGTERM); err != nil {
 			t.Fatalf("%s: %v", flag, err)
@@ -127,8 +127,8 @@ func runLine(t *testing.T, line []string) (string, int) {
 func TestInNamespace(t *testing.T) {
 	parallel(t)
 	testproc.Root(t)
-	needs(t, "unshare")
-	needs(t, "flock")
+	testproc.Tool(t, "unshare")
+	testproc.Tool(t, "flock")
 	dir := testproc.MemoryDir(t) // older than the namespace
 	dead, locked := filepath.Join(dir, "dead.pid"), filepath.Join(dir, "locked.pid")
 	writeFile(t, dead, "4194304\n")

@@ -37,7 +37,7 @@ func TestProgressBackground(t *testing.T) {
 	shell := p.run(t, c)
 	p.waitScreen(t, "READY> ")
 	p.types(t, "pidfile run --wait $P true &\n")
-	testproc.Eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+	testproc.Eventually(t, "a waiter", func() bool { return testproc.Blocked(holder.path) == 1 })
 	time.Sleep(3 * progressDelay) // it would have drawn by now
 	if strings.Contains(p.shows(), "waiting") {
 		t.Errorf("drawn in the background: %q", p.shows())

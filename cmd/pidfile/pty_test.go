@@ -349,7 +349,7 @@ func TestProgress(t *testing.T) {
 		p := newPseudoTerminal(t)
 		w := p.run(t, exec.Command(binary, "run", "-w", holder.path, "echo", "output"))
 		p.waitScreen(t, fmt.Sprintf("s for PID %d (sh -c read x; exit 0, up ", pid))
-		testproc.Eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		testproc.Eventually(t, "a waiter", func() bool { return testproc.Blocked(holder.path) == 1 })
 		holder.stdin.Close()
 		if code := w.wait(t); code != 0 {
 			t.Errorf("exit code %d", code)
@@ -366,7 +366,7 @@ func TestProgress(t *testing.T) {
 		p.resize(t, 30)
 		w := p.run(t, exec.Command(binary, "run", "-w", holder.path, "true"))
 		p.waitScreen(t, "pidfile: waiting")
-		testproc.Eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		testproc.Eventually(t, "a waiter", func() bool { return testproc.Blocked(holder.path) == 1 })
 		holder.stdin.Close()
 		w.wait(t)
 		<-p.ended
@@ -398,7 +398,7 @@ func TestProgress(t *testing.T) {
 		holder, _ := hold(t)
 		p := newPseudoTerminal(t)
 		w := p.run(t, exec.Command(binary, "run", "-w", "-q", holder.path, "true"))
-		testproc.Eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		testproc.Eventually(t, "a waiter", func() bool { return testproc.Blocked(holder.path) == 1 })
 		holder.stdin.Close()
 		w.wait(t)
 		<-p.ended
@@ -411,7 +411,7 @@ func TestProgress(t *testing.T) {
 		p := newPseudoTerminal(t)
 		w := p.run(t, exec.Command(binary, "run", "-w", holder.path, "true"))
 		p.waitScreen(t, "waiting ")
-		testproc.Eventually(t, "a waiter", func() bool { return blocked(holder.path) == 1 })
+		testproc.Eventually(t, "a waiter", func() bool { return testproc.Blocked(holder.path) == 1 })
 		p.types(t, "\x03")
 		if code := w.wait(t); code != 130 {
 			t.Errorf("exit code %d, want 130", code)

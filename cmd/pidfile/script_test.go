@@ -181,7 +181,7 @@ func scriptSetenv(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func scriptBlocked(ts *testscript.TestScript, neg bool, args []string) {
-	if !testproc.Until(func() bool { return blocked(ts.MkAbs(args[0])) > 0 }) {
+	if !testproc.Until(func() bool { return testproc.Blocked(ts.MkAbs(args[0])) > 0 }) {
 		ts.Fatalf("nobody waits for %s", args[0])
 	}
 }

@@ -52,9 +52,7 @@ func init() {
 // user may run: the directory of go test is root's own.
 func public(t *testing.T) (dir, helper string) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("NOT TESTED: needs root")
-	}
+	testproc.Root(t)
 	dir = t.TempDir()
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
@@ -79,10 +77,8 @@ func public(t *testing.T) (dir, helper string) {
 // the helper as another user.
 func rootShell(t *testing.T, mode string) (*pseudoTerminal, *wrapper, string) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("NOT TESTED: needs root")
-	}
-	needs(t, "bash")
+	testproc.Root(t)
+	testproc.Tool(t, "bash")
 	dir, helper := public(t)
 	p := newPseudoTerminal(t)
 	c := exec.Command("bash", "--norc", "--noprofile", "-i")

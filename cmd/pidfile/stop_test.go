@@ -124,7 +124,7 @@ func TestStopThenRun(t *testing.T) {
 		c := exec.Command(binary, "stop", path)
 		c.Stdout = &stdout
 		stop := background(t, c)
-		testproc.Eventually(t, "stop's end, or that it waits for the wrapper", func() bool { return blocked(path) > 0 || !testproc.Alive(c.Process.Pid) })
+		testproc.Eventually(t, "stop's end, or that it waits for the wrapper", func() bool { return testproc.Blocked(path) > 0 || !testproc.Alive(c.Process.Pid) })
 		w.signal(t, unix.SIGCONT)
 		code := stop.wait(t)
 		if code != 0 || !strings.Contains(stdout.String(), fmt.Sprintf("PID %d stopped (TERM, ", pid)) {
@@ -166,7 +166,7 @@ func TestStopWhileItEnds(t *testing.T) {
 		c := exec.Command(binary, "stop", "--json", path)
 		c.Stdout = &stdout
 		stop := background(t, c)
-		testproc.Eventually(t, "stop's end, or that it waits for the wrapper", func() bool { return blocked(path) > 0 || !testproc.Alive(c.Process.Pid) })
+		testproc.Eventually(t, "stop's end, or that it waits for the wrapper", func() bool { return testproc.Blocked(path) > 0 || !testproc.Alive(c.Process.Pid) })
 		w.signal(t, unix.SIGCONT)
 		code := stop.wait(t)
 		w.wait(t)

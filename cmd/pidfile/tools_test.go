@@ -23,13 +23,8 @@ import (
 // tool runs another program to its end. The test is skipped where it is missing.
 func tool(t *testing.T, name string, args ...string) result {
 	t.Helper()
-	needs(t, name)
-	return finish(t, exec.Command(name, args...))
-}
-
-func needs(t *testing.T, name string) {
-	t.Helper()
 	testproc.Tool(t, name)
+	return finish(t, exec.Command(name, args...))
 }
 
 // exits checks an exit code.
@@ -83,7 +78,7 @@ func ours(t *testing.T) []caseOfOurs {
 func TestPgrep(t *testing.T) {
 	testproc.NotShort(t)
 	parallel(t)
-	needs(t, "pgrep")
+	testproc.Tool(t, "pgrep")
 	for _, c := range ours(t) {
 		t.Run(c.name, func(t *testing.T) {
 			for _, args := range [][]string{{"-F", c.path}, {"-L", "-F", c.path}} {
@@ -104,7 +99,7 @@ func TestPgrep(t *testing.T) {
 func TestPkill(t *testing.T) {
 	testproc.NotShort(t)
 	parallel(t)
-	needs(t, "pkill")
+	testproc.Tool(t, "pkill")
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")
 	env, command := helperCommand(t, "signals")
@@ -151,7 +146,7 @@ func TestKill(t *testing.T) {
 func TestStartStopDaemon(t *testing.T) {
 	testproc.NotShort(t)
 	parallel(t)
-	needs(t, "start-stop-daemon")
+	testproc.Tool(t, "start-stop-daemon")
 	all := ours(t)
 	for _, c := range all {
 		want := 0
@@ -186,7 +181,7 @@ func TestStartStopDaemon(t *testing.T) {
 // TestFlock: flock(1) is kept out while ours runs, and only then.
 func TestFlock(t *testing.T) {
 	parallel(t)
-	needs(t, "flock")
+	testproc.Tool(t, "flock")
 	for _, c := range ours(t) {
 		if c.name == "absent" {
 			continue // flock(1) would make it
@@ -202,7 +197,7 @@ func TestFlock(t *testing.T) {
 		}
 		// One that waits gets it at the end, on the file that is gone by then.
 		waiter := background(t, exec.Command("flock", c.path, "true"))
-		testproc.Eventually(t, "flock's waiting", func() bool { return blocked(c.path) > 0 })
+		testproc.Eventually(t, "flock's waiting", func() bool { return testproc.Blocked(c.path) > 0 })
 		kill(t, c.pid, unix.SIGTERM)
 		c.w.wait(t)
 		if code := waiter.wait(t); code != 0 {
@@ -222,7 +217,7 @@ func TestFuserLsof(t *testing.T) {
 	parallel(t)
 	for _, name := range []string{"fuser", "lsof"} {
 		t.Run(name, func(t *testing.T) {
-			needs(t, name)
+			testproc.Tool(t, name)
 			for _, c := range ours(t) {
 				if c.name == "absent" {
 					continue
@@ -261,7 +256,7 @@ func TestFuserLsof(t *testing.T) {
 func TestFlockHolds(t *testing.T) {
 	testproc.NotShort(t)
 	parallel(t)
-	needs(t, "flock")
+	testproc.Tool(t, "flock")
 	dir := t.TempDir()
 	t.Run("empty", func(t *testing.T) {
 		path := filepath.Join(dir, "a.pid")
@@ -303,7 +298,7 @@ func TestFlockHolds(t *testing.T) {
 func TestStartStopDaemonsDaemon(t *testing.T) {
 	testproc.NotShort(t)
 	parallel(t)
-	needs(t, "start-stop-daemon")
+	testproc.Tool(t, "start-stop-daemon")
 	t.Cleanup(killOrphans)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	begin := func() int {
@@ -350,7 +345,7 @@ func TestStartStopDaemonsDaemon(t *testing.T) {
 func TestPythonPidfile(t *testing.T) {
 	testproc.NotShort(t)
 	parallel(t)
-	needs(t, "python3")
+	testproc.Tool(t, "python3")
 	path := filepath.Join(t.TempDir(), "pidfile.pid")
 	const script = `import os, sys, time
 path = sys.argv[1]

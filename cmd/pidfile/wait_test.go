@@ -143,7 +143,7 @@ func TestWaitRunning(t *testing.T) {
 	})
 	// A lock on a file that is there already is no event: it is seen nonetheless.
 	t.Run("stale file", func(t *testing.T) {
-		needs(t, "flock")
+		testproc.Tool(t, "flock")
 		path := filepath.Join(dir, "b.pid")
 		writeFile(t, path, fmt.Sprintln(testproc.DeadPID(t)))
 		c := background(t, exec.Command(binary, "wait", "--running", path))

@@ -74,15 +74,9 @@ func readEvents(t testing.TB, dir string) (events []event) {
 	return events
 }
 
-// A span is one time that a process held the file.
-type span struct {
-	from, to int64
-	inc      uint64
-}
-
 // spans turns events into spans. The hold of a process that was killed ends with
 // its killer's note: what it still logs afterwards does not count.
-func spans(events []event, killed map[uint64]int64) (all []span, cut int) {
+func spans(events []event, killed map[uint64]int64) (all []testproc.Span, cut int) {
 	type holder struct {
 		inc uint64
 		who uint32
@@ -104,32 +98,15 @@ func spans(events []event, killed map[uint64]int64) (all []span, cut int) {
 		case enter:
 			open[h] = m.ns
 		case exit:
-			all = append(all, span{open[h], m.ns, m.inc})
+			all = append(all, testproc.Span{From: open[h], To: m.ns, Who: fmt.Sprint("incarnation ", m.inc)})
 			delete(open, h)
 		}
 	}
 	for h, from := range open {
-		all = append(all, span{from, end(h.inc), h.inc})
+		all = append(all, testproc.Span{From: from, To: end(h.inc), Who: fmt.Sprint("incarnation ", h.inc)})
 		cut++
 	}
 	return all, cut
-}
-
-// overlaps counts the spans that begin before an earlier one has ended.
-func overlaps(all []span) (n int, example string) {
-	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.from, b.from) })
-	var last span
-	for _, s := range all {
-		if s.from < last.to {
-			if n++; n == 1 {
-				example = fmt.Sprintf("incarnation %d from %d to %d, and %d from %d to %d", last.inc, last.from, last.to, s.inc, s.from, s.to)
-			}
-		}
-		if s.to > last.to {
-			last = s
-		}
-	}
-	return n, example
 }
 
 func TestOverlapJudge(t *testing.T) {
@@ -138,11 +115,11 @@ func TestOverlapJudge(t *testing.T) {
 		{30, 3, enter, 0}, {35, 2, exit, 0}, {36, 2, enter, 0}, {40, 3, exit, 0},
 	}
 	all, cut := spans(slices.Clone(events), map[uint64]int64{2: 30})
-	if n, why := overlaps(all); n != 0 || cut != 1 || len(all) != 3 {
+	if n, why := testproc.Overlaps(all); n != 0 || cut != 1 || len(all) != 3 {
 		t.Errorf("%d overlaps (%s), %d cut of %d; want 0, 1 of 3", n, why, cut, len(all))
 	}
 	all, _ = spans(events, nil)
-	if n, _ := overlaps(all); n != 2 {
+	if n, _ := testproc.Overlaps(all); n != 2 {
 		t.Errorf("%d overlaps, want 2: none was killed", n)
 	}
 }

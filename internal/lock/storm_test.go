@@ -410,7 +410,7 @@ func (s *storm) awaitWorkers() {
 func (s *storm) judge() (o stormResult) {
 	all, cut := spans(readEvents(s.t, s.logs), s.killed)
 	o.spans, o.cut = len(all), cut
-	o.overlaps, o.example = overlaps(all)
+	o.overlaps, o.example = testproc.Overlaps(all)
 	for i := range s.page {
 		c := &s.page[i]
 		o.acquired += c.acquired.Load()

@@ -170,6 +170,17 @@ func Strace(t testing.TB) string {
 	return path
 }
 
+// PublicDir makes a directory whose parents every user may enter; t.TempDir's not. It
+// goes with the test.
+func PublicDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pidfile-public-")
+	Must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	Must(t, os.Chmod(dir, 0o755))
+	return dir
+}
+
 // MemoryDir makes a directory on /dev/shm that goes with the test. On a machine
 // without it, it is where t.TempDir would be.
 func MemoryDir(t testing.TB) string {

@@ -135,6 +135,7 @@ func TestWrapperKilled(t *testing.T) {
 }
 
 func TestBothKilled(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	for i := range 20 {

@@ -198,6 +198,7 @@ func TestRivalReplace(t *testing.T) {
 
 // Rival restarts: none fails to because of another.
 func TestRivalRestart(t *testing.T) {
+	testproc.NotShort(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	for range testproc.Rounds(250, 5, 2) {
 		var all sync.WaitGroup

@@ -459,6 +459,7 @@ func writeCommand(t *testing.T, name string, forever bool) {
 // TestPowerCut makes the states that a power cut may leave, and has the commands
 // judge them.
 func TestPowerCut(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	for _, c := range []struct {
 		name, text string

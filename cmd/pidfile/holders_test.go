@@ -119,6 +119,7 @@ func TestStrayChild(t *testing.T) {
 // TestReaderKeepsOut: nothing says that a dead process runs, who has the lock is
 // named, and no way around it is taken that was not asked for.
 func TestReaderKeepsOut(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	for _, c := range []struct {
 		code int
@@ -286,6 +287,7 @@ func TestStartAtTheEnd(t *testing.T) {
 
 // TestFewDescriptors: where descriptors run out, every command ends.
 func TestFewDescriptors(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	w := start(t, path, "sleep", "1000")

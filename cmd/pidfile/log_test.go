@@ -73,6 +73,7 @@ func (d *logDir) refused(t *testing.T, log, why string, flags ...string) {
 // TestLogAsUser: root opens nothing with its own rights that COMMAND's user could
 // have put there.
 func TestLogAsUser(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	d := newLogDir(t)
 	secret, log := filepath.Join(d.roots, "secret"), filepath.Join(d.users, "log")

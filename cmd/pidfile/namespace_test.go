@@ -31,7 +31,7 @@ exit 7`
 func TestOrphans(t *testing.T) {
 	parallel(t)
 	testproc.Tool(t, "ps")
-	n := strconv.Itoa(testproc.Rounds(1000, 200, 50))
+	n := strconv.Itoa(testproc.Rounds(1000, 200, 20))
 	namespace := []string{"unshare", "--pid", "--fork", "--mount-proc"}
 	unshared := exec.Command(namespace[0], append(namespace[1:], "true")...).Run() == nil
 	for _, c := range []struct {

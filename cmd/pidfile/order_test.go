@@ -200,6 +200,7 @@ func eventuallyEnds(t *testing.T, f *family) {
 // TestReplaceAtOnce has several stop and replace one: at no time two run, one of
 // them is left, and those that were stopped say so.
 func TestReplaceAtOnce(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "a.pid"), filepath.Join(dir, "log")

@@ -112,6 +112,7 @@ func TestStopSuccessor(t *testing.T) {
 // TestStopThenRun: "stop && run", the usual way to restart, works: the wrapper's
 // end belongs to the program's.
 func TestStopThenRun(t *testing.T) {
+	testproc.NotShort(t)
 	parallel(t)
 	path := filepath.Join(t.TempDir(), "a.pid")
 	const kept = "; its lock is still held: see 'pidfile status --explain "

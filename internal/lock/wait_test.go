@@ -241,10 +241,10 @@ func TestWaitPlaceTaken(t *testing.T) {
 // on waiting is forgotten. Two workers wait without end all the while, and in the end
 // every goroutine of the others does once.
 func TestStormOfCancellations(t *testing.T) {
-	s := &storm{role: role{Wait: true, Cancel: 4}, processes: 8, killAny: true, atLeast: stormTime(), wantEvents: testproc.Rounds(4000, 2000, 500)}
+	s := &storm{role: role{Wait: true, Cancel: 4}, processes: 8, killAny: true, atLeast: stormTime(), wantEvents: testproc.Rounds(4000, 2000, 200)}
 	o := s.run(t, "/dev/shm")
 	s.check(o)
-	if want := uint64(testproc.Rounds(2000, 1000, 250)); o.canceled < want {
+	if want := uint64(testproc.Rounds(2000, 1000, 100)); o.canceled < want {
 		t.Errorf("only %d cancellations, want %d", o.canceled, want)
 	}
 }

@@ -49,6 +49,9 @@ func TestCompletion(t *testing.T) {
 		{"pidfile completion ", []string{"bash", "zsh", "fish"}, "text"},
 		{"pidfile help st", []string{"start", "status", "stop"}, "run"},
 	}
+	if testing.Short() {
+		cases = cases[:5]
+	}
 	for shell, ask := range map[string]func(t *testing.T, line string) []string{
 		"bash": func(t *testing.T, line string) []string { return askBash(t, work, line) },
 		"fish": func(t *testing.T, line string) []string { return askFish(t, work, line) },

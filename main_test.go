@@ -326,7 +326,7 @@ func refused(t *testing.T, err error, path string, pid int, locked bool) {
 // queued waits until a process is blocked in the kernel on a lock of path.
 func queued(t *testing.T, path string) {
 	t.Helper()
-	testproc.Eventually(t, "a process waits for "+path, func() bool { return testproc.Blocked(path) > 0 })
+	testproc.Eventually(t, "a process waits for "+path, func() bool { return testproc.Queued(path, "") > 0 })
 }
 
 // A waiting is an AcquireContext on its way.

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/go-pidfile/pidfile"
 	"github.com/go-pidfile/pidfile/internal/lock"
 	"github.com/go-pidfile/pidfile/internal/names"
 	"github.com/go-pidfile/pidfile/internal/proc"
@@ -19,7 +18,7 @@ import (
 // file names a live process, whatever that is, and some signal it.
 
 // clear removes a stale file, and that of another program's process. It returns
-// errRuns if the file is locked or COMMAND runs already.
+// lock.ErrHeld if the file is locked, and errRuns if COMMAND runs already without that.
 func (l *launcher) clear() error {
 	taken := 0 // the PID of the live process whose file it was
 	err := lock.Remove(l.path, func(v lock.View) (err error) {
@@ -28,7 +27,7 @@ func (l *launcher) clear() error {
 	})
 	switch {
 	case errors.Is(err, lock.ErrHeld):
-		return errRuns
+		return lock.ErrHeld
 	case errors.Is(err, fs.ErrNotExist), err == errLeave:
 		return nil
 	case err != nil:
@@ -40,7 +39,7 @@ func (l *launcher) clear() error {
 }
 
 var (
-	errRuns  = errors.New("it runs")
+	errRuns  = errors.New("COMMAND runs")
 	errLeave = errors.New("it is in nobody's way")
 )
 
@@ -102,14 +101,4 @@ func (l *launcher) isReserved(v *lock.View) bool {
 
 func (l *launcher) cannotTell() error {
 	return withHint(fmt.Errorf("%s: it cannot be told whether it runs", l.path), "'pidfile status --explain "+l.path+"' tells more")
-}
-
-// runsAlready says that there is nothing to start. It returns errEnded if what ran
-// has ended since.
-func (l *launcher) runsAlready() error {
-	s, err := pidfile.Inspect(l.path)
-	if err == nil && !s.Locked && s.PID != 0 { // clear has seen that it is COMMAND
-		return l.alreadyRunning(s)
-	}
-	return l.running()
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/lock"
 	"github.com/go-pidfile/pidfile/internal/names"
 	"github.com/go-pidfile/pidfile/internal/supervise"
 	"github.com/spf13/cobra"
@@ -60,14 +61,17 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 		}
 	}
 	for try := 0; ; try++ {
-		err := l.clear()
-		if err == nil {
+		switch err := l.clear(); err {
+		case nil:
 			return l.startForeign(ctx)
-		}
-		if err != errRuns {
-			return err
-		}
-		if err = l.runsAlready(); err != errEnded || try == l.retries {
+		case errRuns:
+			s, _ := pidfile.Inspect(l.path)
+			return l.alreadyRunning(s)
+		case lock.ErrHeld:
+			if err := l.running(); err != errEnded || try == l.retries {
+				return err
+			}
+		default:
 			return err
 		}
 	}

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
 	"github.com/go-pidfile/pidfile/internal/proc"
@@ -44,5 +44,6 @@ func descends(pid, of int) bool {
 // mentions reports whether COMMAND's arguments, or its words, name PIDFILE. (What
 // names /var/run/a.pid names /run/a.pid, too.)
 func (l *launcher) mentions(log []string) bool {
-	return slices.ContainsFunc(slices.Concat(l.command.Args, log), func(s string) bool { return strings.Contains(s, l.path) })
+	whole := regexp.MustCompile(regexp.QuoteMeta(l.path) + `([^\w./-]|\.?(\s|$))`) // not a.pid.conf
+	return slices.ContainsFunc(slices.Concat(l.command.Args, log), whole.MatchString)
 }

@@ -273,34 +273,35 @@ func (f *foreign) look() (s pidfile.Status, running bool) {
 
 // end stops COMMAND and what it left in the background.
 func (f *foreign) end() {
-	pid := f.process.Pid
 	if f.ended != nil {
 		_ = f.process.Signal(syscall.SIGTERM) // it may have ended
 	}
-	f.left.Signal(syscall.SIGTERM, pid)
-	if !f.gone(f.command.KillAfter) {
+	all := f.left.Signal(syscall.SIGTERM)
+	if !f.gone(f.command.KillAfter, all) {
 		if f.ended != nil {
 			_ = f.process.Kill()
 		}
-		f.left.Signal(syscall.SIGKILL, pid)
-		f.gone(time.Second)
+		f.left.Signal(syscall.SIGKILL)
+		f.gone(time.Second, all)
 	}
-	switch left := f.left.Left(); {
-	case f.left == nil && f.ended == nil:
+	if f.left == nil && f.ended == nil {
 		infof("warning: what it left in the background goes on: PIDFILE would have named it")
-	default:
-		tellLeft(left)
 	}
+	tellLeft(f.left.Left())
 }
 
-// gone waits until COMMAND and what it left have ended, and reports whether they have.
-func (f *foreign) gone(within time.Duration) bool {
+// gone waits until COMMAND, or all that it left as well, have ended, and reports
+// whether they have.
+func (f *foreign) gone(within time.Duration, all bool) bool {
 	late := time.After(within)
-	ended, gone := f.ended, f.left.Gone()
-	for ended != nil || gone != nil {
+	var gone <-chan struct{}
+	if all {
+		gone = f.left.Gone()
+	}
+	for f.ended != nil || gone != nil {
 		select {
-		case <-ended:
-			ended, f.ended = nil, nil
+		case <-f.ended:
+			f.ended = nil
 		case <-gone:
 			gone = nil
 		case <-late:

@@ -1,7 +1,6 @@
 package supervise
 
 import (
-	"slices"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -24,6 +23,9 @@ type Adopted struct {
 
 	mu     sync.Mutex // held while a process is reaped, or signalled
 	before map[int]bool
+	child  int // until it was reaped: not ours to reap or to signal
+	last   syscall.Signal
+	sent   map[int]bool // who got it
 }
 
 // Adopt makes this process the subreaper, before the child is started.
@@ -45,8 +47,12 @@ func (a *Adopted) Reap(child int) (reaped func()) {
 		return func() {}
 	}
 	over := make(chan struct{})
-	go a.reap(child, over)
+	a.child = child
+	go a.reap(over)
 	return sync.OnceFunc(func() {
+		a.mu.Lock()
+		a.child = 0 // another may get its PID
+		a.mu.Unlock()
 		close(over)
 		a.check() // reap may not have seen that it ended
 	})
@@ -58,11 +64,12 @@ func (a *Adopted) check() {
 	}
 }
 
-func (a *Adopted) reap(child int, over <-chan struct{}) {
+func (a *Adopted) reap(over <-chan struct{}) {
 	for {
 		// It is not reaped by this call, so that no signal of ours can miss it.
 		var info childInfo
-		switch err := unix.Waitid(unix.P_ALL, 0, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT, nil); {
+		err := unix.Waitid(unix.P_ALL, 0, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT, nil)
+		switch {
 		case err == unix.EINTR:
 			continue
 		case err != nil: // no children at all
@@ -70,14 +77,8 @@ func (a *Adopted) reap(child int, over <-chan struct{}) {
 			a.tell()
 			return
 		}
-		if pid := int(info.u.pid); pid == child {
+		if !a.reapOne(int(info.u.pid)) {
 			<-over
-			child = 0 // another may get its PID
-		} else {
-			a.mu.Lock()
-			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
-			delete(a.before, pid)
-			a.mu.Unlock()
 		}
 		select {
 		case <-over:
@@ -85,6 +86,20 @@ func (a *Adopted) reap(child int, over <-chan struct{}) {
 		default:
 		}
 	}
+}
+
+// reapOne reaps a process that has ended, unless that is the child.
+func (a *Adopted) reapOne(pid int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if pid == a.child {
+		return false
+	}
+	_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+	delete(a.before, pid)
+	delete(a.sent, pid)
+	a.send() // to its children, which are ours now
+	return true
 }
 
 // Gone is closed when the child was reaped and no process that it left behind lives.
@@ -95,34 +110,48 @@ func (a *Adopted) Gone() <-chan struct{} {
 	return a.gone
 }
 
-// Left returns the PIDs of those that live, but these.
-func (a *Adopted) Left(but ...int) (pids []int) {
+// Left returns the PIDs of those that live.
+func (a *Adopted) Left() []int {
 	if a == nil {
 		return nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.left(but)
+	return a.left()
 }
 
-func (a *Adopted) left(but []int) (pids []int) {
+func (a *Adopted) left() (pids []int) {
 	for _, pid := range offspring("self") {
-		if i, err := proc.Lookup(pid); err == nil && !i.Zombie() && !a.before[pid] && !slices.Contains(but, pid) {
+		if i, err := proc.Lookup(pid); err == nil && !i.Zombie() && !a.before[pid] {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
 
-// Signal sends a signal to those that live, but to this one. It sends none if there
-// were processes before the child: what these leave behind looks the same.
-func (a *Adopted) Signal(sig syscall.Signal, but int) {
+// Signal sends a signal to those that live, and to those that they leave behind when
+// they end; not to the child, as long as it is not reaped. It reports false, and sends
+// none, if there were processes before the child: what these leave behind looks the
+// same.
+func (a *Adopted) Signal(sig syscall.Signal) bool {
 	if a == nil || a.others {
-		return
+		return false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, pid := range a.left([]int{but}) {
-		_ = unix.Kill(pid, sig) // EPERM: it has become another user
+	a.last, a.sent = sig, map[int]bool{}
+	a.send()
+	return true
+}
+
+func (a *Adopted) send() {
+	if a.last == 0 {
+		return
+	}
+	for _, pid := range a.left() {
+		if pid != a.child && !a.sent[pid] {
+			_ = unix.Kill(pid, a.last) // EPERM: it has become another user
+			a.sent[pid] = true
+		}
 	}
 }

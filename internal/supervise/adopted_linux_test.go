@@ -77,6 +77,7 @@ func TestAdopted(t *testing.T) {
 			defer told.Close()
 			p := exec.Command("sh", "-c", c.before+`exec "$@"`, "sh", self, "adopt", c.script)
 			p.Dir, p.Stderr = dir, told
+			p.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0") // else it ends a second later
 			testproc.Must(t, p.Run())
 			for _, name := range []string{"before", "left"} {
 				if pid, err := os.ReadFile(dir + "/" + name); err == nil {

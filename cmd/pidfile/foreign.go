@@ -149,17 +149,19 @@ func (f *foreign) wait(ctx context.Context, line *progress) error {
 				}
 				f.ended = nil
 			}
-			// It may be another's child: where COMMAND asks a service manager.
-			if _, running := f.look(); running {
-				continue
-			}
-			line.End()
-			return f.failed(nobodyLeft)
-		case err := <-appeared:
-			if err != nil {
+			s, running := f.look()
+			if !running {
 				line.End()
-				return f.missing(ctx, err)
+				return f.failed(nobodyLeft)
 			}
+			// Another's child, where COMMAND has asked a service manager.
+			f.named, appeared, lived, interrupted = s, nil, time.After(f.delay), ctx.Done()
+		case a := <-appeared:
+			if a.err != nil {
+				line.End()
+				return f.missing(ctx, a.err)
+			}
+			f.named = a.status
 			appeared, lived, interrupted = nil, time.After(f.delay), ctx.Done()
 		case <-lived:
 			s, running := f.look()
@@ -184,23 +186,28 @@ func (f *foreign) wait(ctx context.Context, line *progress) error {
 
 const nobodyLeft = "exit status 0, and no process that it started is left"
 
-// await waits for PIDFILE to name a process, which is named then.
-func (f *foreign) await(ctx context.Context) <-chan error {
-	appeared := make(chan error, 1)
+// An appearance is a PIDFILE that names a process, or why it will not.
+type appearance struct {
+	status pidfile.Status
+	err    error
+}
+
+// await waits for that.
+func (f *foreign) await(ctx context.Context) <-chan appearance {
+	c := make(chan appearance, 1)
 	go func() {
 		s, err := f.awaitNamed(ctx)
-		if err == nil {
-			f.named = s
-		}
-		appeared <- err
+		c <- appearance{s, err}
 	}()
-	return appeared
+	return c
 }
 
 // failed says that COMMAND will not write PIDFILE.
 func (f *foreign) failed(how string) error {
 	what := fmt.Sprintf("PID %d ended and had not written the file: %s", f.process.Pid, how)
-	if f.named.PID != 0 {
+	if s, running := f.look(); running {
+		what = fmt.Sprintf("PID %d ended, though the file names PID %d, which runs: %s", f.process.Pid, s.PID, how)
+	} else if f.named.PID != 0 {
 		what = fmt.Sprintf("PID %d, which COMMAND had written into it, has ended; COMMAND: %s", f.named.PID, how)
 	}
 	err := f.endedEarly(what, false)
@@ -235,9 +242,9 @@ func tellLeft(pids []int) {
 	}
 }
 
-// awaitNamed waits until PIDFILE names a process. One who locks it first writes it a
-// moment later, which nothing tells; nor does anything that a file which proves nothing,
-// by another machine's clock, names COMMAND.
+// awaitNamed waits until PIDFILE names a process. It looks now and then, besides: a
+// program that locks the file first writes it a moment later, which nothing tells, and
+// a file with another machine's clock is never Running.
 func (f *foreign) awaitNamed(ctx context.Context) (pidfile.Status, error) {
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second/4) {
 		soon, cancel := context.WithTimeout(ctx, pause)
@@ -253,7 +260,7 @@ func (f *foreign) awaitNamed(ctx context.Context) (pidfile.Status, error) {
 			return s, nil
 		}
 		if err == nil {
-			time.Sleep(pause)
+			time.Sleep(10 * time.Millisecond)
 		}
 	}
 }

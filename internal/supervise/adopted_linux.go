@@ -58,10 +58,17 @@ func (a *Adopted) Reap(child int) (reaped func()) {
 	})
 }
 
+// check tells if nothing is left. One that has ended and is not reaped counts: its child
+// may have become ours since the list was read.
 func (a *Adopted) check() {
-	if len(a.Left()) == 0 {
-		a.tell()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, pid := range offspring("self") {
+		if !a.before[pid] {
+			return
+		}
 	}
+	a.tell()
 }
 
 func (a *Adopted) reap(over <-chan struct{}) {

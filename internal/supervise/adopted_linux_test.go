@@ -33,7 +33,7 @@ func adopt(script string) int {
 	println("left", len(a.Left()), "exit", c.ProcessState.ExitCode())
 	select {
 	case <-a.Gone():
-		println("gone at once")
+		println("gone")
 		return 0
 	default:
 	}
@@ -53,12 +53,12 @@ func TestAdopted(t *testing.T) {
 	testproc.Must(t, err)
 	const none, one = "left 0 exit ", "left 1 exit "
 	for _, c := range []struct{ name, before, script, want string }{
-		{"nothing", "", "exit 3", none + "3\ngone at once\n"},
+		{"nothing", "", "exit 3", none + "3\ngone\n"},
 		{"signalled", "", "sleep 1000 >/dev/null & exit 0", one + "0\ngone\n"},
 		{"ends by itself", "", "(read x <gate) & exit 5", one + "5\ngone\n"},
 		{"two generations", "", "(sleep 1000 >/dev/null & echo >gate; wait) & read x <gate; exit 0", one + "0\ngone\n"},
 		{"others before", "sleep 1000 & echo $! >before; ", "sleep 1001 >/dev/null & echo $! >left; exit 0", one + "0\nnot signalled\n"},
-		{"others before, nothing left", "sleep 1000 & echo $! >before; ", "exit 6", none + "6\ngone at once\n"},
+		{"others before, nothing left", "sleep 1000 & echo $! >before; ", "exit 6", none + "6\ngone\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/lock"
 	"github.com/go-pidfile/pidfile/internal/names"
 	"github.com/go-pidfile/pidfile/internal/supervise"
 	"github.com/spf13/cobra"
@@ -36,8 +37,14 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 	defer cancel()
 	// Readable by nobody else: who may read it can keep every start out.
 	gate, err := pidfile.Config{Mode: 0o600}.AcquireContext(ctx, dir+"."+base+".start")
-	if err != nil {
+	switch {
+	case errors.Is(err, context.Canceled):
+		infof("interrupted: %s was not started", l.path)
+		return interruption(ctx)
+	case errors.Is(err, pidfile.ErrAlreadyRunning), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: another start of it is under way: %w", l.path, err)
+	case err != nil:
+		return err
 	}
 	defer gate.Release()
 	if l.restart {
@@ -52,19 +59,22 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 		if o.code != 0 {
 			return report([]outcome{o}, style{})
 		}
-	} else {
-		switch s, err := pidfile.Inspect(l.path); {
-		case err != nil:
-			return err
-		case s.State == pidfile.Running:
-			if err := l.running(); err != errEnded {
+	}
+	for try := 0; ; try++ {
+		switch err := l.clear(); err {
+		case nil:
+			return l.startForeign(ctx)
+		case errRuns:
+			s, _ := pidfile.Inspect(l.path)
+			return l.alreadyRunning(s)
+		case lock.ErrHeld:
+			if err := l.running(); err != errEnded || try == l.retries {
 				return err
 			}
-		case s.State == pidfile.Unknown:
-			return withHint(fmt.Errorf("%s: it cannot be told whether it runs", l.path), "'pidfile status --explain "+l.path+"' tells more")
+		default:
+			return err
 		}
 	}
-	return l.startForeign(ctx)
 }
 
 // openLog opens the log of a foreign COMMAND, once it is certain that there will
@@ -77,7 +87,6 @@ func (l *launcher) openLog() (err error) {
 }
 
 func (l *launcher) startForeign(ctx context.Context) error {
-	began := time.Now()
 	if l.command.Output == nil {
 		if err := l.openLog(); err != nil {
 			return err
@@ -86,82 +95,227 @@ func (l *launcher) startForeign(ctx context.Context) error {
 	defer l.command.Output.Close()
 	warnForeign(l.path, l.command.Account)
 	l.command.Env = supervise.Environ(l.path, l.command.Account, l.vars)
+	ended := make(chan error, 1)
+	f := &foreign{launcher: l, began: time.Now(), left: supervise.Adopt(), ended: ended}
 	c, err := l.command.StartDetached()
 	if err != nil {
 		return l.cannotStart(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- c.Wait() }()
-	appeared := make(chan error, 1)
-	var s pidfile.Status
+	f.process = c.Process
+	reaped := f.left.Reap(c.Process.Pid)
 	go func() {
-		var err error
-		s, err = l.named(ctx)
-		appeared <- err
+		err := c.Wait()
+		ended <- err
+		reaped()
 	}()
 	line := showProgress(func(waited time.Duration) string {
 		return fmt.Sprintf("waiting for PID %d to write %s: %s of %v", c.Process.Pid, l.path, age(waited), l.timeout)
 	})
 	defer line.End()
+	return f.wait(ctx, line)
+}
+
+// A foreign is a COMMAND that was started and has yet to write PIDFILE.
+type foreign struct {
+	*launcher
+	began   time.Time
+	process *os.Process
+	ended   <-chan error       // COMMAND itself; nil if it went into the background
+	left    *supervise.Adopted // what it left there; nil where that is not known
+	named   pidfile.Status     // what PIDFILE has named
+}
+
+// wait waits until PIDFILE names a process that lives on, or none will.
+func (f *foreign) wait(ctx context.Context, line *progress) error {
+	appeared := f.await(ctx)
+	gone := f.left.Gone()
+	var lived <-chan time.Time
+	var interrupted <-chan struct{}
 	for {
 		select {
-		case err := <-ended:
+		case err := <-f.ended:
 			if err == nil { // into the background
-				ended = nil
+				f.ended = nil
 				continue
 			}
 			line.End()
-			return l.endedEarly(fmt.Sprintf("PID %d ended and had not written the file: %v", c.Process.Pid, err), false)
-		case err := <-appeared:
-			line.End()
-			if err == nil {
-				l.started(s.PID, time.Since(began))
+			return f.failed(err.Error())
+		case <-gone:
+			gone = nil
+			if f.ended != nil { // it is told as well
+				if err := <-f.ended; err != nil {
+					line.End()
+					return f.failed(err.Error())
+				}
+				f.ended = nil
+			}
+			s, running := f.look()
+			if !running {
+				line.End()
+				return f.failed(nobodyLeft)
+			}
+			// Another's child, where COMMAND has asked a service manager.
+			f.named, appeared, lived, interrupted = s, nil, time.After(f.delay), ctx.Done()
+		case a := <-appeared:
+			if a.err != nil {
+				line.End()
+				return f.missing(ctx, a.err)
+			}
+			f.named = a.status
+			appeared, lived, interrupted = nil, time.After(f.delay), ctx.Done()
+		case <-lived:
+			s, running := f.look()
+			switch {
+			case running && s.PID == f.named.PID:
+				line.End()
+				f.started(s.PID, time.Since(f.began))
 				return nil
+			case !running && gone == nil && f.left != nil:
+				line.End()
+				return f.failed(nobodyLeft)
 			}
-			if errors.Is(err, context.Canceled) {
-				infof("interrupted: PID %d goes on starting; it writes %s itself", c.Process.Pid, l.path)
-				return interruption(ctx)
+			lived, interrupted, appeared = nil, nil, f.await(ctx)
+		case <-interrupted:
+			if interrupted = nil; errors.Is(ctx.Err(), context.Canceled) {
+				line.End()
+				return f.missing(ctx, ctx.Err())
 			}
-			if !errors.Is(err, context.DeadlineExceeded) {
-				return fmt.Errorf("%s: PID %d goes on starting: %w", l.path, c.Process.Pid, err)
-			}
-			printError(fmt.Errorf("%s: PID %d has not written it after %v", l.path, c.Process.Pid, l.timeout))
-			l.showLog()
-			if ended != nil {
-				l.endForeign(c.Process, ended)
-			} else {
-				infof("warning: what it left in the background goes on: PIDFILE would have named it")
-			}
-			return exit(exitTimeout)
 		}
 	}
 }
 
-// named waits until PIDFILE names a process. One who locks it first writes it a
-// moment later, which nothing tells.
-func (l *launcher) named(ctx context.Context) (pidfile.Status, error) {
-	for {
-		s, err := pidfile.WaitRunning(ctx, l.path)
-		if err != nil || s.Process != nil {
+const nobodyLeft = "exit status 0, and no process that it started is left"
+
+// An appearance is a PIDFILE that names a process, or why it will not.
+type appearance struct {
+	status pidfile.Status
+	err    error
+}
+
+// await waits for that.
+func (f *foreign) await(ctx context.Context) <-chan appearance {
+	c := make(chan appearance, 1)
+	go func() {
+		s, err := f.awaitNamed(ctx)
+		c <- appearance{s, err}
+	}()
+	return c
+}
+
+// failed says that COMMAND will not write PIDFILE.
+func (f *foreign) failed(how string) error {
+	what := fmt.Sprintf("PID %d ended and had not written the file: %s", f.process.Pid, how)
+	if s, running := f.look(); running {
+		what = fmt.Sprintf("PID %d ended, though the file names PID %d, which runs: %s", f.process.Pid, s.PID, how)
+	} else if f.named.PID != 0 {
+		what = fmt.Sprintf("PID %d, which COMMAND had written into it, has ended; COMMAND: %s", f.named.PID, how)
+	}
+	err := f.endedEarly(what, false)
+	tellLeft(f.left.Left())
+	return err
+}
+
+// missing says why PIDFILE does not name a process, which COMMAND still may change.
+func (f *foreign) missing(ctx context.Context, err error) error {
+	pid := f.process.Pid
+	switch {
+	case errors.Is(err, context.Canceled):
+		infof("interrupted: PID %d goes on starting; it writes %s itself", pid, f.path)
+		return interruption(ctx)
+	case !errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: PID %d goes on starting: %w", f.path, pid, err)
+	}
+	what := fmt.Sprintf("PID %d has not written it after %v", pid, f.timeout)
+	if f.named.PID != 0 {
+		what = fmt.Sprintf("PID %d, which it named, has ended, and it names no other after %v", f.named.PID, f.timeout)
+	}
+	printError(fmt.Errorf("%s: %s", f.path, what))
+	f.showLog(f.logEnd())
+	f.end()
+	return exit(exitTimeout)
+}
+
+// tellLeft says what goes on though the start has failed.
+func tellLeft(pids []int) {
+	for _, pid := range pids {
+		infof("warning: what it left in the background runs on: %s", processName(pid))
+	}
+}
+
+// awaitNamed waits until PIDFILE names a process. It looks now and then, besides: a
+// program that locks the file first writes it a moment later, which nothing tells, and
+// a file with another machine's clock is never Running.
+func (f *foreign) awaitNamed(ctx context.Context) (pidfile.Status, error) {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second/4) {
+		soon, cancel := context.WithTimeout(ctx, pause)
+		s, err := pidfile.WaitRunning(soon, f.path)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return s, ctx.Err()
+		case err != nil && !errors.Is(err, context.DeadlineExceeded):
 			return s, err
 		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return s, ctx.Err()
+		if s, running := f.look(); running {
+			return s, nil
+		}
+		if err == nil {
+			time.Sleep(10 * time.Millisecond)
 		}
 	}
 }
 
-// endForeign ends our child, which is not reaped before it sends to ended.
-func (l *launcher) endForeign(p *os.Process, ended <-chan error) {
-	_ = p.Signal(syscall.SIGTERM) // it may have ended
-	select {
-	case <-ended:
-	case <-time.After(l.command.KillAfter):
-		_ = p.Kill()
-		<-ended
+// look reports whether PIDFILE names a process that runs: by what it says, or because
+// COMMAND has started that.
+func (f *foreign) look() (s pidfile.Status, running bool) {
+	s, err := pidfile.Inspect(f.path)
+	switch {
+	case err != nil || s.PID == 0:
+		return s, false
+	case s.State == pidfile.Running:
+		return s, s.Process != nil
 	}
+	return s, s.State == pidfile.Unknown && f.left != nil && descends(s.PID, os.Getpid())
+}
+
+// end stops COMMAND and what it left in the background.
+func (f *foreign) end() {
+	if f.ended != nil {
+		_ = f.process.Signal(syscall.SIGTERM) // it may have ended
+	}
+	all := f.left.Signal(syscall.SIGTERM)
+	if !f.gone(f.command.KillAfter, all) {
+		if f.ended != nil {
+			_ = f.process.Kill()
+		}
+		f.left.Signal(syscall.SIGKILL)
+		f.gone(time.Second, all)
+	}
+	if f.left == nil && f.ended == nil {
+		infof("warning: what it left in the background goes on: PIDFILE would have named it")
+	}
+	tellLeft(f.left.Left())
+}
+
+// gone waits until COMMAND, or all that it left as well, have ended, and reports
+// whether they have.
+func (f *foreign) gone(within time.Duration, all bool) bool {
+	late := time.After(within)
+	var gone <-chan struct{}
+	if all {
+		gone = f.left.Gone()
+	}
+	for f.ended != nil || gone != nil {
+		select {
+		case <-f.ended:
+			f.ended = nil
+		case <-gone:
+			gone = nil
+		case <-late:
+			return false
+		}
+	}
+	return true
 }
 
 func (l *launcher) cannotStart(err error) error {

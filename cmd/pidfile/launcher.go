@@ -101,6 +101,7 @@ func (l *launcher) launchRun(ctx context.Context) error {
 			run.Env = append(os.Environ(), "NOTIFY_SOCKET="+ready.Name())
 		}
 	}
+	left := supervise.Adopt()
 	if err == nil {
 		err = run.Start()
 	}
@@ -123,7 +124,8 @@ func (l *launcher) launchRun(ctx context.Context) error {
 	}
 	switch first.word {
 	case "started":
-		return l.await(ctx, run, first.n, messages, ready)
+		defer left.Reap(run.Process.Pid)()
+		return l.await(ctx, run, first.n, messages, ready, left)
 	case "running":
 		_ = run.Wait()
 		if err := l.running(); err != errEnded || l.retries == 0 {
@@ -197,8 +199,12 @@ func (l *launcher) running() error {
 		printError(withHint(errors.New(o.Error+"; nothing was started"), holdersHint(l.path)))
 		return exit(exitUnproven)
 	}
+	s, _ := pidfile.Inspect(l.path)
+	return l.alreadyRunning(s)
+}
+
+func (l *launcher) alreadyRunning(s pidfile.Status) error {
 	if !l.quiet {
-		s, _ := pidfile.Inspect(l.path)
 		printLine("%s: already running: %s", l.path, describe(s))
 	}
 	if l.conflict != 0 {
@@ -208,7 +214,7 @@ func (l *launcher) running() error {
 }
 
 // await returns when COMMAND is ready, or is not going to be.
-func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, messages <-chan message, ready *supervise.NotifySocket) error {
+func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, messages <-chan message, ready *supervise.NotifySocket, left *supervise.Adopted) error {
 	began := time.Now()
 	if ready != nil {
 		ready.SetCommand(pid)
@@ -234,7 +240,9 @@ func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, messages <
 				continue
 			}
 			_ = run.Wait()
-			return l.endedEarly(fmt.Sprintf("PID %d ended before it was ready: %s", pid, exitText(m.n)), m.n == 0)
+			err := l.endedEarly(fmt.Sprintf("PID %d ended before it was ready: %s", pid, exitText(m.n)), m.n == 0)
+			tellLeft(left.Left())
+			return err
 		case <-late.C:
 			line.End()
 			return l.tooLate(fmt.Sprintf("PID %d was not ready after %v", pid, l.timeout), run, messages)
@@ -244,6 +252,9 @@ func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, messages <
 			return interruption(ctx)
 		}
 		line.End()
+		if writesItself(l.path, pid) {
+			infof("warning: PID %d writes %s itself, so its lock is gone: %s", pid, l.path, useForeign)
+		}
 		l.started(pid, time.Since(began))
 		return nil
 	}
@@ -283,35 +294,46 @@ func exitText(code int) string {
 // endedEarly shows the end of COMMAND's log.
 func (l *launcher) endedEarly(what string, success bool) error {
 	err := fmt.Errorf("%s: %s", l.path, what)
+	log, logErr := l.logEnd()
 	switch {
+	case !l.foreign && l.mentions(log):
+		err = withHint(err, "COMMAND seems to write PIDFILE itself: "+useForeign)
 	case success && !l.foreign:
 		err = withHint(err, "if COMMAND goes into the background by itself, have it stay in the foreground, or use --foreign")
 	case l.log == "":
 		err = withHint(err, "--log FILE keeps what it says")
 	}
 	printError(err)
-	l.showLog()
+	l.showLog(log, logErr)
 	return exit(exitNotReady)
 }
 
-func (l *launcher) showLog() {
+// logEnd returns the end of what COMMAND has written to its log.
+func (l *launcher) logEnd() ([]string, error) {
 	if l.log == "" {
-		return
+		return nil, nil
 	}
 	log, err := supervise.OpenLog(l.logPath, l.command.Account, os.O_RDONLY)
 	if err != nil {
-		infof("the log cannot be shown: %v", err)
-		return
+		return nil, err
 	}
 	defer log.Close()
-	lines := lastLines(log, l.before)
-	if len(lines) == 0 {
+	return lastLines(log, l.before), nil
+}
+
+// showLog shows what logEnd returned.
+func (l *launcher) showLog(lines []string, err error) {
+	switch {
+	case l.log == "":
+	case err != nil:
+		infof("the log cannot be shown: %v", err)
+	case len(lines) == 0:
 		infof("it wrote nothing to %s", l.log)
-		return
-	}
-	infof("the end of %s:", l.log)
-	for _, line := range lines {
-		sayLine("  " + line)
+	default:
+		infof("the end of %s:", l.log)
+		for _, line := range lines {
+			sayLine("  " + line)
+		}
 	}
 }
 
@@ -319,7 +341,7 @@ func (l *launcher) showLog() {
 // of groups and trees, and with KILL if that does not help.
 func (l *launcher) tooLate(what string, run *exec.Cmd, messages <-chan message) error {
 	printError(fmt.Errorf("%s: %s: stopping it", l.path, what))
-	l.showLog()
+	l.showLog(l.logEnd())
 	if l.command.KillAfter > 0 {
 		_ = run.Process.Signal(syscall.SIGTERM) // it may have ended
 	}

@@ -30,7 +30,9 @@ nobody else can change the way to it; never through a link.
 It is a success if COMMAND is running already, as init scripts expect (see -E).
 
 With --foreign, COMMAND is a program that writes its own PIDFILE, and may go
-into the background by itself; it is ready when PIDFILE names it.
+into the background by itself; it is ready when PIDFILE names it, and it has
+lived on for 200ms. A stale file is removed first. On Linux the start fails as
+soon as none of its processes is left.
 
 Exit codes:
   0    it is ready, or is running already (see -E)

@@ -15,10 +15,10 @@ func runCommand() *cobra.Command {
 		Long: `Run COMMAND, unless it is running already.
 
 While COMMAND runs, PIDFILE holds its PID, from before its first instruction
-until after its last. Signals sent to pidfile (TERM, INT, HUP, QUIT, USR1, USR2,
-WINCH, CONT) are passed on, and the exit code is COMMAND's own. PIDFILE is gone
-when pidfile returns. If pidfile itself is killed, COMMAND keeps the lock, so
-that a second start is still refused (or COMMAND ends too: --die-together).
+until after its last. All signals sent to pidfile that can be caught are passed
+on, and the exit code is COMMAND's own. PIDFILE is gone when pidfile returns.
+If pidfile itself is killed, COMMAND keeps the lock, so that a second start is
+still refused (or COMMAND ends too: --die-together).
 
 What an earlier run left behind after a crash is replaced. COMMAND finds the
 path of PIDFILE in the environment variable PIDFILE_HELD. Flags go before

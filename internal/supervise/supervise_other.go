@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
@@ -39,5 +40,6 @@ func RedirectStderr(*os.File) {}
 func CloseOnExec(int)         {}
 func CloseOthersOnExec()      {}
 func EndBySignals()           {}
+func SurvivePipe()            { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 func InForeground(int) bool   { return true }
 func OnOthersTerminal() bool  { return false }

@@ -5,7 +5,6 @@ package supervise
 import (
 	"os"
 	"os/signal"
-	"runtime"
 	"slices"
 	"syscall"
 	"unsafe"
@@ -144,8 +143,6 @@ func catchJobs(begin bool) {
 // stopOurselves does what sig, one of jobSignals, does to a process that does not
 // catch it: nothing if nobody could have us go on. group has it done to our group.
 func stopOurselves(sig syscall.Signal, group bool) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	was := caught>>sig&1 != 0
 	if was {
 		uncatch(sig)
@@ -155,7 +152,9 @@ func stopOurselves(sig syscall.Signal, group bool) {
 	}
 	// To this thread, which takes it before the call returns; what comes to another
 	// of ours later is known to be from us.
-	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), sig)
+	pid, _, _ := unix.RawSyscall(unix.SYS_GETPID, 0, 0, 0)
+	tid, _, _ := unix.RawSyscall(unix.SYS_GETTID, 0, 0, 0)
+	_, _, _ = unix.RawSyscall(unix.SYS_TGKILL, pid, tid, uintptr(sig))
 	if was {
 		catchOne(sig)
 	}
@@ -173,8 +172,15 @@ func ignoring(sig syscall.Signal, do func()) {
 // SurvivePipe makes writing to a pipe that nobody reads an error like others: a
 // supervisor must not die of telling something.
 func SurvivePipe() {
-	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
-	if caught>>unix.SIGPIPE&1 != 0 { // it was ours: one that is sent is passed on
-		catchOne(unix.SIGPIPE)
+	if caught>>unix.SIGPIPE&1 == 0 {
+		signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) // not Ignore, which COMMAND would inherit
+		return
 	}
+	// It is ours, and one that is sent is passed on. The runtime need only know that
+	// it must not raise one itself; Notify would start two threads.
+	before := uncaught[unix.SIGPIPE]
+	signal.Ignore(unix.SIGPIPE)
+	setAction(unix.SIGPIPE, &sigaction{}, nil) // for catchOne, which leaves what is ignored
+	catchOne(unix.SIGPIPE)
+	uncaught[unix.SIGPIPE] = before
 }

@@ -115,6 +115,11 @@ func (s *Supervisor) start(b *lock.Pending) (err error) {
 	shell := []byte(shell + "\x00")
 	p.empty, p.shell = &empty[0], &shell[0]
 
+	if c.DieTogether { // see fork
+		startThreads(spareThreads + 1)
+	} else {
+		startThreads(spareThreads)
+	}
 	catchJobs(true)
 	p.caught = caughtSignals()
 	if rlimit.Known {

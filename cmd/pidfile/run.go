@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"syscall"
 
+	"github.com/go-pidfile/pidfile/internal/supervise"
 	"github.com/spf13/cobra"
 )
 
@@ -36,7 +38,7 @@ As PID 1 of a container, pidfile reaps what COMMAND leaves behind.
 Exit codes:
   COMMAND's own, or 128+N if signal N ended it
   75   already running, also after a wait that timed out (see -E)
-  124  stopped by --max-runtime
+  124  stopped by --max-runtime (COMMAND's own if it could not be: sudo)
   125  pidfile itself failed, or the command line is wrong
   126  COMMAND cannot be executed
   127  COMMAND was not found`,
@@ -134,4 +136,14 @@ func (r *runner) check() error {
 		}
 	}
 	return nil
+}
+
+// notAllowed tells of a signal that COMMAND, or what it left behind, did not get.
+func (r *runner) notAllowed(pid int, sig syscall.Signal) {
+	survivePipe()
+	again := ""
+	if sig == syscall.SIGKILL {
+		again = "; it is tried again until it is"
+	}
+	infof("warning: %s is another user's process now: %s was not allowed%s", processName(pid), supervise.SignalName(sig), again)
 }

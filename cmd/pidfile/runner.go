@@ -264,6 +264,7 @@ func (r *runner) commit(b *lock.Pending) (int, error) {
 	if err := r.openLog(); err != nil {
 		return 0, err
 	}
+	r.command.Refused = r.notAllowed
 	s, err := supervise.New(&r.command)
 	if err != nil {
 		return 0, unsupportedFlag(err)

@@ -48,6 +48,14 @@ func ParseSignal(s string) (syscall.Signal, error) {
 	return 0, fmt.Errorf("invalid signal %q: use e.g. HUP, SIGHUP, 1 or RTMIN+3", s)
 }
 
+// SignalName is what ParseSignal reads: TERM for SIGTERM.
+func SignalName(sig syscall.Signal) string {
+	if name := unix.SignalName(sig); name != "" {
+		return strings.TrimPrefix(name, "SIG")
+	}
+	return strconv.Itoa(int(sig))
+}
+
 // realTimeSignal reads SIGRTMIN, SIGRTMIN+N, SIGRTMAX and SIGRTMAX-N, as kill(1)
 // does; it returns 0 for all else.
 func realTimeSignal(name string) syscall.Signal {

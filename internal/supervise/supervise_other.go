@@ -36,6 +36,8 @@ func OpenLog(path string, _ *Account, flags int) (*os.File, error) {
 
 func ParseSignal(string) (syscall.Signal, error) { return 0, errors.ErrUnsupported }
 
+func SignalName(sig syscall.Signal) string { return sig.String() }
+
 func RedirectStderr(*os.File) {}
 func CloseOnExec(int)         {}
 func CloseOthersOnExec()      {}

@@ -162,7 +162,7 @@ func (s *Supervisor) wait(longRun func()) (overtime bool) {
 			}
 			s.orphans.reap(s.pid)
 			if s.orphans.alone {
-				s.orphans.catchUp()
+				s.orphans.catchUp(s.sent)
 				ended = s.orphans.none(s.pid)
 			}
 		}
@@ -222,7 +222,7 @@ func (s *Supervisor) forward() {
 // send sends a signal to COMMAND or its group, or to what they left behind.
 func (s *Supervisor) send(sig syscall.Signal) {
 	if s.orphans != nil {
-		if s.orphans.send(sig); s.orphans.alone {
+		if s.orphans.send(sig, s.sent); s.orphans.alone {
 			return
 		}
 	}
@@ -230,8 +230,11 @@ func (s *Supervisor) send(sig syscall.Signal) {
 	if s.group {
 		target = -target // a group as long as its leader is not reaped
 	}
-	_ = unix.Kill(target, sig) // EPERM: COMMAND has become another user
+	s.sent(s.pid, sig, unix.Kill(target, sig))
 }
+
+// killAgain is how long after a KILL that was not allowed the next is tried.
+const killAgain = time.Second
 
 // checkAlarm ends COMMAND if its time has run out.
 func (s *Supervisor) checkAlarm() {
@@ -241,7 +244,9 @@ func (s *Supervisor) checkAlarm() {
 	s.overtime = s.overtime || !s.ending
 	if s.ending {
 		s.alarm = time.Time{}
-		s.send(unix.SIGKILL)
+		if s.send(unix.SIGKILL); s.immune.Load() {
+			s.alarm = time.Now().Add(killAgain)
+		}
 		return
 	}
 	s.end()

@@ -147,8 +147,9 @@ func stopOurselves(sig syscall.Signal, group bool) {
 	if was {
 		uncatch(sig)
 	}
-	if group {
+	if group { // and us with it, at any moment from now on: a CONT has it caught again
 		_ = unix.Kill(0, sig)
+		return
 	}
 	// To this thread, which takes it before the call returns; what comes to another
 	// of ours later is known to be from us.

@@ -212,6 +212,7 @@ func (s *Supervisor) forward() {
 		case !c.shared(s.pid):
 			if sig == unix.SIGCONT {
 				s.stopped = false
+				catchJobs(true)
 				s.giveTerminal()
 			}
 			s.send(sig)

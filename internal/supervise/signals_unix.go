@@ -15,15 +15,6 @@ import (
 // stopKey is what Ctrl-Z sends.
 const stopKey = unix.SIGTSTP
 
-// passed are the signals that COMMAND gets in our stead where package os/signal
-// catches them. On Linux there are more: see catch.
-var passed = [...]syscall.Signal{
-	unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT,
-	unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGCONT,
-	unix.SIGALRM, unix.SIGVTALRM, unix.SIGPROF, unix.SIGIO,
-	unix.SIGXCPU, unix.SIGXFSZ, unix.SIGABRT, unix.SIGTRAP, unix.SIGSYS,
-}
-
 // maxSignal is the largest number of a signal, Linux's SIGRTMAX.
 const maxSignal = 64
 

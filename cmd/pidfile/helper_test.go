@@ -41,6 +41,8 @@ func helper(mode string) {
 		for sig := range c {
 			fmt.Fprintln(log, unix.SignalName(sig.(syscall.Signal)))
 		}
+	case "all signals": // appends the number of each signal that it gets to the file $LOG
+		logAllSignals()
 	case "true":
 		os.Exit(0)
 	case "write": // to every file that it has inherited, and says what worked

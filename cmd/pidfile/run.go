@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"syscall"
 
+	"github.com/go-pidfile/pidfile/internal/supervise"
 	"github.com/spf13/cobra"
 )
 
@@ -15,10 +17,10 @@ func runCommand() *cobra.Command {
 		Long: `Run COMMAND, unless it is running already.
 
 While COMMAND runs, PIDFILE holds its PID, from before its first instruction
-until after its last. Signals sent to pidfile (TERM, INT, HUP, QUIT, USR1, USR2,
-WINCH, CONT) are passed on, and the exit code is COMMAND's own. PIDFILE is gone
-when pidfile returns. If pidfile itself is killed, COMMAND keeps the lock, so
-that a second start is still refused (or COMMAND ends too: --die-together).
+until after its last. All signals sent to pidfile that can be caught are passed
+on, and the exit code is COMMAND's own. PIDFILE is gone when pidfile returns.
+If pidfile itself is killed, COMMAND keeps the lock, so that a second start is
+still refused (or COMMAND ends too: --die-together).
 
 What an earlier run left behind after a crash is replaced. COMMAND finds the
 path of PIDFILE in the environment variable PIDFILE_HELD. Flags go before
@@ -36,7 +38,7 @@ As PID 1 of a container, pidfile reaps what COMMAND leaves behind.
 Exit codes:
   COMMAND's own, or 128+N if signal N ended it
   75   already running, also after a wait that timed out (see -E)
-  124  stopped by --max-runtime
+  124  stopped by --max-runtime (COMMAND's own if it could not be: sudo)
   125  pidfile itself failed, or the command line is wrong
   126  COMMAND cannot be executed
   127  COMMAND was not found`,
@@ -134,4 +136,14 @@ func (r *runner) check() error {
 		}
 	}
 	return nil
+}
+
+// notAllowed tells of a signal that COMMAND, or what it left behind, did not get.
+func (r *runner) notAllowed(pid int, sig syscall.Signal) {
+	survivePipe()
+	again := ""
+	if sig == syscall.SIGKILL {
+		again = "; it is tried again until it is"
+	}
+	infof("warning: %s is another user's process now: %s was not allowed%s", processName(pid), supervise.SignalName(sig), again)
 }

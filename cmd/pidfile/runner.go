@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -265,6 +264,7 @@ func (r *runner) commit(b *lock.Pending) (int, error) {
 	if err := r.openLog(); err != nil {
 		return 0, err
 	}
+	r.command.Refused = r.notAllowed
 	s, err := supervise.New(&r.command)
 	if err != nil {
 		return 0, unsupportedFlag(err)
@@ -431,7 +431,7 @@ func unsupportedFlag(err error) error {
 
 // survivePipe makes writing to a pipe that nobody reads an error like others:
 // a supervisor must not die of telling something.
-func survivePipe() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
+func survivePipe() { supervise.SurvivePipe() }
 
 // tell lets "pidfile start" know how it goes. It may have gone away: then
 // nobody wants to know.

@@ -130,7 +130,7 @@ func background(t *testing.T, c *exec.Cmd) *wrapper {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Stderr = told
+	w.Stderr, w.log = told, told.Name()
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,8 @@ package proc
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"syscall"
@@ -25,6 +27,9 @@ type Handle struct {
 	f   *os.File
 }
 
+// errForbidden is what an old sandbox makes of a system call that it does not know.
+var errForbidden = fmt.Errorf("a sandbox forbids pidfd_open(2), or does not know it: %w", errors.ErrUnsupported)
+
 // Open returns a handle on process pid, ErrGone if there is none (a zombie is a
 // process, a thread other than the first is not).
 func Open(pid int) (*Handle, error) {
@@ -43,6 +48,8 @@ func Open(pid int) (*Handle, error) {
 		return &Handle{pid, os.NewFile(uintptr(fd), "pidfd")}, nil
 	case unix.ESRCH, unix.ENOENT, unix.EINVAL: // EINVAL, ENOENT: a thread
 		return nil, ErrGone
+	case unix.EPERM, unix.EACCES: // the kernel asks for no right: nobody lacks one
+		return nil, errForbidden
 	}
 	return nil, os.NewSyscallError("pidfd_open", err)
 }

@@ -30,7 +30,7 @@ func LookUpAccount(s string) (*Account, error) {
 	u, err := user.Lookup(name)
 	if err != nil {
 		if u, err = user.LookupId(name); err != nil {
-			return numbered(s, name, group)
+			return elsewhere(s, name, group)
 		}
 	}
 	a.Name, a.Home, a.Shell = u.Username, u.HomeDir, loginShell(u.Username)
@@ -74,8 +74,17 @@ func (a *Account) setGroup(group string) error {
 		id = g.Gid
 	}
 	n, err := strconv.ParseUint(id, 10, 31)
-	if err != nil {
-		return errors.New("there is no group " + strconv.Quote(group))
+	if err != nil { // no number either
+		f, err := getent("group", group)
+		if err == nil && len(f) >= 3 {
+			n, err = strconv.ParseUint(f[2], 10, 31)
+		}
+		switch {
+		case err != nil:
+			return err
+		case f == nil:
+			return errors.New("there is no group " + strconv.Quote(group))
+		}
 	}
 	a.GID, a.Groups = int(n), []uint32{uint32(n)}
 	return nil
@@ -88,13 +97,17 @@ func loginShell(name string) string {
 	for line := range strings.Lines(string(text)) {
 		f := strings.Split(strings.TrimSpace(line), ":")
 		if len(f) == 7 && f[0] == name {
-			if base := filepath.Base(f[6]); f[6] != "" && base != "nologin" && base != "false" {
-				return f[6]
-			}
-			break
+			return shellOf(f[6])
 		}
 	}
 	return shell
+}
+
+func shellOf(field string) string {
+	if base := filepath.Base(field); field == "" || base == "nologin" || base == "false" {
+		return shell
+	}
+	return field
 }
 
 // path is PATH of a login.

@@ -27,6 +27,18 @@ failed:
 	MOVQ AX, errno+24(FP)
 	RET
 
+// onFault is onSignal for a signal that the runtime uses: it gets what was not sent
+// by kill(2), si_code 0, or sigqueue(3), -1.
+TEXT ·onFault(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
+	MOVL 8(SI), AX
+	INCL AX
+	CMPL AX, $1
+	JLS  sent              // unsigned
+	MOVQ ·goHandler(SB), AX
+	JMP  AX
+sent:
+	JMP  ·onSignal(SB)
+
 // onSignal is a signal handler, called by the kernel: DI is the signal, SI the
 // siginfo_t. It writes the signal, si_code and si_pid to signalPipe.
 TEXT ·onSignal(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
@@ -50,10 +62,12 @@ TEXT ·afterSignal(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
 	SYSCALL
 	INT  $3
 
-// func handler() (onSignal, afterSignal uintptr)
-TEXT ·handler(SB), NOSPLIT, $0-16
+// func handlers() (onSignal, onFault, afterSignal uintptr)
+TEXT ·handlers(SB), NOSPLIT, $0-24
 	LEAQ ·onSignal(SB), AX
 	MOVQ AX, onSignal+0(FP)
+	LEAQ ·onFault(SB), AX
+	MOVQ AX, onFault+8(FP)
 	LEAQ ·afterSignal(SB), AX
-	MOVQ AX, afterSignal+8(FP)
+	MOVQ AX, afterSignal+16(FP)
 	RET

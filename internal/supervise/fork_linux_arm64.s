@@ -25,6 +25,18 @@ failed:
 	MOVD R0, errno+24(FP)
 	RET
 
+// onFault is onSignal for a signal that the runtime uses: it gets what was not sent
+// by kill(2), si_code 0, or sigqueue(3), -1.
+TEXT ·onFault(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
+	MOVW 8(R1), R3
+	ADDW $1, R3
+	CMPW $1, R3
+	BLS  sent              // unsigned
+	MOVD ·goHandler(SB), R3
+	JMP  (R3)
+sent:
+	JMP  ·onSignal(SB)
+
 // onSignal is a signal handler, called by the kernel: R0 is the signal, R1 the
 // siginfo_t. It writes the signal, si_code and si_pid to signalPipe. It returns
 // to the kernel's own code in the vDSO.
@@ -43,9 +55,11 @@ TEXT ·onSignal(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
 	ADD  $16, RSP
 	RET
 
-// func handler() (onSignal, afterSignal uintptr)
-TEXT ·handler(SB), NOSPLIT, $0-16
+// func handlers() (onSignal, onFault, afterSignal uintptr)
+TEXT ·handlers(SB), NOSPLIT, $0-24
 	MOVD $·onSignal(SB), R0
 	MOVD R0, onSignal+0(FP)
-	MOVD ZR, afterSignal+8(FP)
+	MOVD $·onFault(SB), R0
+	MOVD R0, onFault+8(FP)
+	MOVD ZR, afterSignal+16(FP)
 	RET

@@ -1,7 +1,6 @@
 package supervise
 
 import (
-	"os/signal"
 	"syscall"
 	"unsafe"
 
@@ -46,19 +45,36 @@ func (s *Supervisor) takeTerminal() {
 // foreground puts a group into the foreground. From the background that would
 // stop us: TIOCSPGRP(2const).
 func (s *Supervisor) foreground(group int) {
-	signal.Ignore(unix.SIGTTOU)
-	_ = unix.IoctlSetPointerInt(s.tty, unix.TIOCSPGRP, group) // the terminal may be gone
-	signal.Reset(unix.SIGTTOU)
+	ignoring(unix.SIGTTOU, func() {
+		_ = unix.IoctlSetPointerInt(s.tty, unix.TIOCSPGRP, group) // the terminal may be gone
+	})
+}
+
+// stopWith does what a signal that stops a job is for. One that was sent by hand is
+// COMMAND's; if that stops, so do we, and our shell sees it. One that the terminal
+// sent stops us, and COMMAND too if it is in our group.
+func (s *Supervisor) stopWith(c siginfo) {
+	sig := syscall.Signal(c.sig)
+	switch {
+	case s.command.Session && sig == stopKey && s.suspend():
+	case c.byHand() || s.command.Session:
+		s.stopped = s.tty < 0 && !s.command.Session // else see checkStopped and suspend
+		s.send(sig)
+	default:
+		stopOurselves(sig, false)
+	}
 }
 
 // suspend stops COMMAND, which has a session of its own, so that our terminal's
-// keys cannot, and us. We go on, and have it go on, by the same CONT.
-func (s *Supervisor) suspend() {
+// keys cannot, and us. We go on, and have it go on, by the same CONT. It reports
+// false if nobody could have us go on: see checkStopped.
+func (s *Supervisor) suspend() bool {
 	if leader, err := unix.Getsid(0); err == nil && leader == unix.Getpgrp() {
-		return // nobody could have us go on: see checkStopped
+		return false
 	}
 	s.send(unix.SIGSTOP)
 	_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
+	return true
 }
 
 // checkStopped stops us, and with us our shell's job, if COMMAND has stopped.
@@ -88,5 +104,5 @@ func (s *Supervisor) checkStopped() {
 		}
 	}
 	s.takeTerminal()
-	_ = unix.Kill(0, unix.SIGTSTP)
+	stopOurselves(unix.SIGTSTP, true)
 }

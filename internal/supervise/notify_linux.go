@@ -1,11 +1,15 @@
 package supervise
 
 import (
+	"bytes"
+	"fmt"
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,8 +25,11 @@ type NotifySocket struct {
 	ready chan struct{}
 
 	mu     sync.Mutex
-	pid    int          // COMMAND's, who may have become yet another user; 0: not known yet
-	early  map[int]bool // other users' processes that said READY=1 before
+	pid    int           // COMMAND's, who may have become yet another user; 0: not known yet
+	adopts int           // who gets the orphans of COMMAND, if that is a child of ours; 0: nobody
+	early  map[int][]int // other users' processes that said READY=1 before, and their ancestors
+	no     int           // who has just been found to be none of COMMAND's processes
+	noTime time.Time     // and when
 	status string
 	said   bool // ready is closed
 }
@@ -32,14 +39,15 @@ const maxEarly = 1 << 16
 
 // ListenNotify makes a socket in the abstract namespace, which every user can
 // reach and which leaves no file. Its name is the kernel's choice, so that nobody
-// can have taken it. The kernel says who sends, too: what is neither from root,
-// nor from us, nor from COMMAND or its user is not heard.
+// can have taken it. The kernel says who sends, too: what is neither from root, nor
+// from us, nor from COMMAND's user, nor from COMMAND or a process that descends from
+// it, whoever that has become, is not heard.
 func ListenNotify(a *Account) (*NotifySocket, error) {
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{})
 	if err != nil {
 		return nil, err
 	}
-	s := &NotifySocket{conn: conn, users: []int{0, os.Geteuid()}, ready: make(chan struct{}), early: map[int]bool{}}
+	s := &NotifySocket{conn: conn, users: []int{0, os.Geteuid()}, ready: make(chan struct{}), early: map[int][]int{}}
 	if a != nil {
 		s.users = append(s.users, a.UID)
 	}
@@ -67,8 +75,13 @@ func (s *NotifySocket) SetCommand(pid int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pid = pid
-	if s.early[pid] {
-		s.setReady()
+	if run := parent(pid); parent(run) == os.Getpid() {
+		s.adopts = run // as a subreaper: its children are COMMAND and what became its own
+	}
+	for from, ancestors := range s.early {
+		if s.descends(from, ancestors) {
+			s.setReady()
+		}
 	}
 	s.early = nil
 }
@@ -114,6 +127,48 @@ func (s *NotifySocket) drain(fd uintptr) bool {
 	}
 }
 
+// descends reports whether a process is COMMAND or descends from it.
+func (s *NotifySocket) descends(pid int, ancestors []int) bool {
+	return pid == s.pid || slices.Contains(ancestors, s.pid) || s.adopts != 0 && slices.Contains(ancestors, s.adopts)
+}
+
+// stranger reports whether a process is none of COMMAND's. One who floods us is not
+// looked at each time.
+func (s *NotifySocket) stranger(pid int) bool {
+	if pid == s.no && time.Since(s.noTime) < 10*time.Millisecond {
+		return true
+	}
+	if s.descends(pid, ancestors(pid)) {
+		return false
+	}
+	s.no, s.noTime = pid, time.Now()
+	return true
+}
+
+// ancestors returns a process's parent, its parent's and so on, but for PID 1.
+func ancestors(pid int) (pids []int) {
+	for range 100 { // what ends meanwhile could lead in a circle
+		if pid = parent(pid); pid <= 1 {
+			break
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+// parent returns a process's parent; 0 if there is none that we know.
+func parent(pid int) int {
+	if pid <= 0 {
+		return 0
+	}
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // PID (NAME) STATE PARENT: proc_pid_stat(5)
+	if f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]); len(f) > 1 {
+		ppid, _ := strconv.Atoi(string(f[1]))
+		return ppid
+	}
+	return 0
+}
+
 // hear takes a message. It reports whether COMMAND is ready.
 func (s *NotifySocket) hear(text string, from *unix.Ucred) (ready bool) {
 	if from == nil {
@@ -121,9 +176,12 @@ func (s *NotifySocket) hear(text string, from *unix.Ucred) (ready bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	trusted := int(from.Pid) == s.pid || slices.Contains(s.users, int(from.Uid))
+	pid := int(from.Pid)
+	trusted := pid == s.pid || slices.Contains(s.users, int(from.Uid))
 	if !trusted && s.pid != 0 {
-		return false
+		if trusted = !s.stranger(pid); !trusted {
+			return false
+		}
 	}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
@@ -132,7 +190,9 @@ func (s *NotifySocket) hear(text string, from *unix.Ucred) (ready bool) {
 		case line == "READY=1" && trusted:
 			s.setReady()
 		case line == "READY=1" && len(s.early) < maxEarly:
-			s.early[int(from.Pid)] = true
+			if _, known := s.early[pid]; !known {
+				s.early[pid] = ancestors(pid)
+			}
 		case isStatus && trusted:
 			s.status = status
 		}

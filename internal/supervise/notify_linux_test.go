@@ -87,7 +87,11 @@ func TestNotifyBurst(t *testing.T) {
 	}
 	defer s.Close()
 	fillAsOther(t, s.Name())
-	s.SetCommand(os.Getpid())
+	command := exec.Command(testproc.Tool(t, "sleep"), "1000") // of whom the other is no child
+	testproc.Must(t, command.Start())
+	defer func() { _ = command.Process.Kill(); _ = command.Wait() }()
+	s.SetCommand(command.Process.Pid)
+	fillAsOther(t, s.Name())
 	select {
 	case <-s.Ready():
 		t.Error("another user's READY=1 was believed")

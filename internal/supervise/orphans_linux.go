@@ -89,23 +89,23 @@ func (o *orphans) none(command int) bool {
 }
 
 // send signals all, once COMMAND has ended; before, it is COMMAND's to decide.
-func (o *orphans) send(sig syscall.Signal) {
+func (o *orphans) send(sig syscall.Signal, sent func(pid int, sig syscall.Signal, err error)) {
 	if sig == unix.SIGTERM || sig == unix.SIGKILL {
 		o.last = sig
 	}
 	if o.alone {
-		o.signal(sig)
+		o.signal(sig, sent)
 	}
 }
 
 // catchUp sends those who have become ours since the last TERM or KILL.
-func (o *orphans) catchUp() {
+func (o *orphans) catchUp(sent func(pid int, sig syscall.Signal, err error)) {
 	if o.last != 0 {
-		o.signal(o.last)
+		o.signal(o.last, sent)
 	}
 }
 
-func (o *orphans) signal(sig syscall.Signal) {
+func (o *orphans) signal(sig syscall.Signal, sent func(pid int, sig syscall.Signal, err error)) {
 	if o.told == nil {
 		o.told = map[int]syscall.Signal{}
 	}
@@ -113,8 +113,9 @@ func (o *orphans) signal(sig syscall.Signal) {
 		if o.before[pid] || o.told[pid] == sig && sig == o.last {
 			continue
 		}
-		_ = unix.Kill(pid, sig)
-		if sig == o.last {
+		err := unix.Kill(pid, sig)
+		sent(pid, sig, err)
+		if sig == o.last && (err == nil || sig == unix.SIGTERM) { // a KILL is tried again
 			o.told[pid] = sig
 		}
 	}

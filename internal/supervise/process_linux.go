@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -20,8 +21,41 @@ func RedirectStderr(output *os.File) {
 
 // CloseOthersOnExec keeps what this process inherited, but the standard streams, from
 // COMMAND: a program in the background would else keep the lock or the pipe of the
-// script that started it. Before Linux 5.11 it inherits them.
-func CloseOthersOnExec() { _ = unix.CloseRange(3, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC) }
+// script that started it.
+func CloseOthersOnExec() {
+	if unix.CloseRange(3, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
+	}
+	closeEachOnExec("/proc/self/fd") // before Linux 5.11, or an old sandbox does not know it
+}
+
+// closeEachOnExec is CloseOthersOnExec for each descriptor that dir lists, or, if that
+// cannot be read, for each that there can be.
+func closeEachOnExec(dir string) {
+	if dir, err := os.Open(dir); err == nil {
+		names, err := dir.Readdirnames(-1)
+		dir.Close()
+		if err == nil {
+			for _, name := range names {
+				if fd, err := strconv.Atoi(name); err == nil && fd >= 3 {
+					unix.CloseOnExec(fd)
+				}
+			}
+			return
+		}
+	}
+	// Who lowers the limit keeps what is open above it: so the hard one counts, which
+	// package syscall has made the soft one.
+	const most = 1 << 20 // the kernel's default of the highest, fs.nr_open
+	last := uint64(most)
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
+		last = min(last, max(limit.Max, 1024))
+	}
+	for fd := 3; fd < int(last); fd++ {
+		unix.CloseOnExec(fd)
+	}
+}
 
 // EndBySignals leaves TERM, INT and HUP to the kernel, which ends this process
 // whatever its threads do. The runtime of Go catches them even where nobody asked for

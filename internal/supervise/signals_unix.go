@@ -15,12 +15,6 @@ import (
 // stopKey is what Ctrl-Z sends.
 const stopKey = unix.SIGTSTP
 
-// passed are the signals that COMMAND gets in our stead.
-var passed = [...]syscall.Signal{
-	unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT,
-	unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGCONT,
-}
-
 // maxSignal is the largest number of a signal, Linux's SIGRTMAX.
 const maxSignal = 64
 
@@ -43,6 +37,14 @@ func ParseSignal(s string) (syscall.Signal, error) {
 		return sig, nil
 	}
 	return 0, fmt.Errorf("invalid signal %q: use e.g. HUP, SIGHUP, 1 or RTMIN+3", s)
+}
+
+// SignalName is what ParseSignal reads: TERM for SIGTERM.
+func SignalName(sig syscall.Signal) string {
+	if name := unix.SignalName(sig); name != "" {
+		return strings.TrimPrefix(name, "SIG")
+	}
+	return strconv.Itoa(int(sig))
 }
 
 // realTimeSignal reads SIGRTMIN, SIGRTMIN+N, SIGRTMAX and SIGRTMAX-N, as kill(1)

@@ -52,13 +52,13 @@ var steps = [...]string{
 type execArgs struct {
 	fd      int
 	oldSize int64
-	keep    int                            // the descriptor that COMMAND inherits; -1: none
-	at      int                            // the directory of the PID file
-	link    bool                           // and its name in there is pidfile
-	from    *byte                          // or is this until then
-	nofile  *[2]uint64                     // as it was before package syscall raised it
-	caught  [len(catchable)]syscall.Signal // to be set to their default
-	report  int                            // write end of the pipe, closed by exec
+	keep    int        // the descriptor that COMMAND inherits; -1: none
+	at      int        // the directory of the PID file
+	link    bool       // and its name in there is pidfile
+	from    *byte      // or is this until then
+	nofile  *[2]uint64 // as it was before package syscall raised it
+	caught  uint64     // signals to be set to their default, from bit 1 on
+	report  int        // write end of the pipe, closed by exec
 	pidfile *byte
 	empty   *byte
 	path    *byte
@@ -115,6 +115,12 @@ func (s *Supervisor) start(b *lock.Pending) (err error) {
 	shell := []byte(shell + "\x00")
 	p.empty, p.shell = &empty[0], &shell[0]
 
+	if c.DieTogether { // see fork
+		startThreads(spareThreads + 1)
+	} else {
+		startThreads(spareThreads)
+	}
+	catchJobs(true)
 	p.caught = caughtSignals()
 	if rlimit.Known {
 		p.nofile = &rlimit.NoFile
@@ -286,9 +292,9 @@ func forkExec(p *execArgs) (pid int, pidfd int32, e syscall.Errno) {
 			goto failed
 		}
 	}
-	for i = 0; i < len(p.caught); i++ { // what we caught is COMMAND's own, and at its default
-		if p.caught[i] != 0 {
-			_, _, _ = syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(p.caught[i]), uintptr(unsafe.Pointer(&fresh)), 0, 8, 0, 0)
+	for i = 1; i <= maxSignal; i++ { // what we caught is COMMAND's own, and at its default
+		if p.caught>>uint(i)&1 != 0 {
+			_, _, _ = syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(i), uintptr(unsafe.Pointer(&fresh)), 0, 8, 0, 0)
 		}
 	}
 	c, _, _ = syscall.RawSyscall(syscall.SYS_GETPID, 0, 0, 0)

@@ -33,6 +33,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -61,6 +62,11 @@ type Command struct {
 	Tree       bool          // wait also for all processes that it leaves behind
 	MaxRuntime time.Duration // then it is stopped; 0: never
 	KillAfter  time.Duration // how long after TERM it gets KILL; 0: it gets no TERM
+
+	// Refused is called, on its own goroutine, for a signal that COMMAND did not get,
+	// because it has become another user: sudo(8). KILL is tried again until it is
+	// allowed, and told of once.
+	Refused func(pid int, sig syscall.Signal)
 }
 
 // A Supervisor waits for COMMAND and passes signals on to it.
@@ -68,6 +74,9 @@ type Supervisor struct {
 	command *Command
 	group   bool // COMMAND leads a process group
 	pid     int  // COMMAND's
+
+	immune atomic.Bool // it did not get the last TERM or KILL
+	spoken atomic.Bool // of a KILL that it did not get
 	system
 }
 
@@ -93,12 +102,29 @@ func (s *Supervisor) PID() int { return s.pid }
 // Wait returns when COMMAND has ended, and, for a Tree, all that it left behind.
 // COMMAND is not reaped: as long as it is a zombie, no other process gets its PID.
 // longRun is called, if COMMAND runs for longer than a moment, to begin what only
-// then pays. Wait reports whether MaxRuntime was exceeded.
+// then pays. Wait reports whether COMMAND was ended because MaxRuntime was exceeded.
 func (s *Supervisor) Wait(longRun func()) (overtime bool) {
 	if longRun == nil {
 		longRun = func() {}
 	}
-	return s.wait(longRun)
+	return s.wait(longRun) && !s.immune.Load()
+}
+
+// sent notes how sending a signal went.
+func (s *Supervisor) sent(pid int, sig syscall.Signal, err error) {
+	refused := errors.Is(err, syscall.EPERM)
+	if sig == syscall.SIGTERM || sig == syscall.SIGKILL {
+		s.immune.Store(refused)
+	}
+	switch {
+	case !refused || s.command.Refused == nil:
+		return
+	case sig == syscall.SIGKILL && s.spoken.Swap(true):
+		return
+	case s.immune.Load() && sig != syscall.SIGTERM && sig != syscall.SIGKILL: // as the CONT after TERM
+		return
+	}
+	go s.command.Refused(pid, sig)
 }
 
 // Stop ends COMMAND as if MaxRuntime had been exceeded: TERM, and KILL after

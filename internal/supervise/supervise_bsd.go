@@ -108,7 +108,9 @@ func (s *Supervisor) stop() {
 		s.send(syscall.SIGTERM)
 		time.Sleep(s.command.KillAfter)
 	}
-	s.send(syscall.SIGKILL)
+	for s.send(syscall.SIGKILL); s.immune.Load(); s.send(syscall.SIGKILL) {
+		time.Sleep(time.Second)
+	}
 }
 
 // suspend stops COMMAND's group, which our terminal cannot stop, and us.
@@ -122,7 +124,7 @@ func (s *Supervisor) send(sig syscall.Signal) {
 	if s.group {
 		target = -target
 	}
-	_ = unix.Kill(target, sig) // EPERM: COMMAND has become another user
+	s.sent(s.pid, sig, unix.Kill(target, sig))
 }
 
 // asUser calls do with a's rights, which the whole process has so long.
@@ -157,6 +159,10 @@ func RedirectStderr(output *os.File) {
 
 // CloseOthersOnExec is for Linux.
 func CloseOthersOnExec() {}
+
+// SurvivePipe makes writing to a pipe that nobody reads an error like others: a
+// supervisor must not die of telling something.
+func SurvivePipe() { signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) }
 
 // EndBySignals is for Linux.
 func EndBySignals() {}

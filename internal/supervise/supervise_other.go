@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
@@ -35,9 +36,12 @@ func OpenLog(path string, _ *Account, flags int) (*os.File, error) {
 
 func ParseSignal(string) (syscall.Signal, error) { return 0, errors.ErrUnsupported }
 
+func SignalName(sig syscall.Signal) string { return sig.String() }
+
 func RedirectStderr(*os.File) {}
 func CloseOnExec(int)         {}
 func CloseOthersOnExec()      {}
 func EndBySignals()           {}
+func SurvivePipe()            { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 func InForeground(int) bool   { return true }
 func OnOthersTerminal() bool  { return false }

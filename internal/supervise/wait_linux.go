@@ -13,8 +13,22 @@ import (
 // siginfo is a caught signal, as the handler writes it: the beginning of siginfo_t.
 type siginfo struct{ sig, code, pid int32 }
 
-// siKernel is the code of a signal that the kernel sends.
-const siKernel = 0x80
+// Codes of signals, as far as they count here: sigaction(2).
+const (
+	siKernel   = 0x80
+	siUser     = 0  // kill(2)
+	siTkill    = -6 // tgkill(2)
+	cldStopped = 5  // a child has stopped
+)
+
+// byHand reports whether a process has sent it.
+func (c siginfo) byHand() bool { return c.code <= 0 }
+
+// ours reports whether we have brought it on ourselves: by writing to a pipe that
+// nobody reads, or beyond RLIMIT_FSIZE, or by signalling our own group.
+func (c siginfo) ours() bool {
+	return (c.code == siUser || c.code == siTkill) && int(c.pid) == unix.Getpid()
+}
 
 // shared reports whether COMMAND gets the signal from the kernel as we do, and
 // would get it twice: a terminal signals its whole foreground group for a key or
@@ -25,19 +39,18 @@ func (c siginfo) shared(pid int) bool {
 	if c.code != siKernel || err != nil || group != unix.Getpgrp() {
 		return false
 	}
-	if syscall.Signal(c.sig) == unix.SIGHUP {
+	switch syscall.Signal(c.sig) {
+	case unix.SIGINT, unix.SIGQUIT, unix.SIGWINCH, unix.SIGCONT:
+		return true
+	case unix.SIGHUP:
 		leader, err := unix.Getsid(0)
 		return err == nil && leader != unix.Getpid()
 	}
-	return true
+	return false // a timer, set by who became us, or a limit
 }
 
 // shortRun is how long a COMMAND may take and still count as short.
 const shortRun = 100 * time.Millisecond
-
-// catchable are the signals to be passed, and those that we catch besides if
-// there is something to do for them.
-var catchable = [len(passed) + 2]syscall.Signal(append(passed[:], unix.SIGCHLD, stopKey))
 
 // system is what a Supervisor has on Linux. All is done in one thread, which sleeps in
 // poll(2).
@@ -46,6 +59,8 @@ type system struct {
 	pidfd int32  // COMMAND's; -1 if there is none
 	tty   int    // in whose foreground COMMAND's group is; -1: none
 	keys  bool   // our own group was there before
+
+	stopped bool // a signal to stop was passed on: if COMMAND stops, so do we
 
 	alarm    time.Time // when to send the next signal of our own
 	ending   bool      // we have sent TERM
@@ -75,14 +90,11 @@ func (s *Supervisor) catch() error {
 			return err
 		}
 	}
-	var others []syscall.Signal
-	if s.orphans != nil || s.tty >= 0 {
-		others = append(others, unix.SIGCHLD)
-	}
 	if s.command.Session {
-		others = append(others, stopKey)
+		catch(s.pipe[1], stopKey)
+	} else {
+		catch(s.pipe[1])
 	}
-	catch(s.pipe[1], others...)
 	return nil
 }
 
@@ -128,6 +140,7 @@ func (s *Supervisor) wait(longRun func()) (overtime bool) {
 	if s.command.MaxRuntime > 0 {
 		s.alarm = time.Now().Add(s.command.MaxRuntime)
 	}
+	defer catchJobs(false)
 	defer s.takeTerminal()
 	fds := []unix.PollFd{{Fd: int32(s.pipe[0]), Events: unix.POLLIN}, {Fd: s.pidfd, Events: unix.POLLIN}}
 	short := time.Now().Add(shortRun) // until then
@@ -149,7 +162,7 @@ func (s *Supervisor) wait(longRun func()) (overtime bool) {
 			}
 			s.orphans.reap(s.pid)
 			if s.orphans.alone {
-				s.orphans.catchUp()
+				s.orphans.catchUp(s.sent)
 				ended = s.orphans.none(s.pid)
 			}
 		}
@@ -188,11 +201,18 @@ func (s *Supervisor) forward() {
 		switch sig := syscall.Signal(c.sig); {
 		case c.sig == askStop:
 			s.end()
-		case sig == stopKey:
-			s.suspend()
-		case sig == unix.SIGCHLD: // for those who look at our children each time
+		case c.ours():
+		case sig == unix.SIGTSTP || sig == unix.SIGTTIN || sig == unix.SIGTTOU:
+			s.stopWith(c)
+		case sig == unix.SIGCHLD && !c.byHand(): // for those who look at our children each time
+			if c.code == cldStopped && int(c.pid) == s.pid && s.stopped {
+				s.stopped = false
+				stopOurselves(stopKey, false)
+			}
 		case !c.shared(s.pid):
 			if sig == unix.SIGCONT {
+				s.stopped = false
+				catchJobs(true)
 				s.giveTerminal()
 			}
 			s.send(sig)
@@ -203,7 +223,7 @@ func (s *Supervisor) forward() {
 // send sends a signal to COMMAND or its group, or to what they left behind.
 func (s *Supervisor) send(sig syscall.Signal) {
 	if s.orphans != nil {
-		if s.orphans.send(sig); s.orphans.alone {
+		if s.orphans.send(sig, s.sent); s.orphans.alone {
 			return
 		}
 	}
@@ -211,8 +231,11 @@ func (s *Supervisor) send(sig syscall.Signal) {
 	if s.group {
 		target = -target // a group as long as its leader is not reaped
 	}
-	_ = unix.Kill(target, sig) // EPERM: COMMAND has become another user
+	s.sent(s.pid, sig, unix.Kill(target, sig))
 }
+
+// killAgain is how long after a KILL that was not allowed the next is tried.
+const killAgain = time.Second
 
 // checkAlarm ends COMMAND if its time has run out.
 func (s *Supervisor) checkAlarm() {
@@ -222,7 +245,9 @@ func (s *Supervisor) checkAlarm() {
 	s.overtime = s.overtime || !s.ending
 	if s.ending {
 		s.alarm = time.Time{}
-		s.send(unix.SIGKILL)
+		if s.send(unix.SIGKILL); s.immune.Load() {
+			s.alarm = time.Now().Add(killAgain)
+		}
 		return
 	}
 	s.end()

@@ -3,6 +3,7 @@ package pidfile
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
 )
@@ -49,6 +50,22 @@ func (handedOff) Error() string { return "a child process has adopted the PID fi
 // Is reports whether target is ErrLost.
 func (handedOff) Is(target error) bool { return target == ErrLost }
 
+// A takenError is ErrLost with the reason: what has the path now.
+type takenError struct{ why error }
+
+func (e *takenError) Error() string {
+	why := e.why.Error()
+	switch cause := e.why.(type) {
+	case *AlreadyRunningError:
+		why = "it is another's now: " + cause.holder()
+	case *fs.PathError:
+		why = cause.Err.Error()
+	}
+	return ErrLost.Error() + ": " + why
+}
+
+func (e *takenError) Unwrap() []error { return []error{ErrLost, e.why} }
+
 type untrusted struct{}
 
 func (untrusted) Error() string { return "not trusted" }
@@ -60,7 +77,7 @@ func (untrusted) Is(target error) bool { return target == ErrUnproven }
 // [ErrAlreadyRunning]. It has what the refused call read anyway; call [Inspect] for
 // more.
 type AlreadyRunningError struct {
-	Op   string // what was refused: "acquire" or "clean"
+	Op   string // what was refused: "acquire", "clean" or "restore"
 	Path string // absolute
 	PID  int    // from the file; 0 if it names no process, as when flock(1) holds it
 	// Locked is true if the file is locked, and false if it is not, but names
@@ -70,11 +87,14 @@ type AlreadyRunningError struct {
 }
 
 func (e *AlreadyRunningError) Error() string {
-	holder := "a process that left no PID"
-	if e.PID != 0 {
-		holder = fmt.Sprintf("PID %d", e.PID)
+	return fmt.Sprintf("%s %s: already running: %s", e.Op, e.Path, e.holder())
+}
+
+func (e *AlreadyRunningError) holder() string {
+	if e.PID == 0 {
+		return "a process that left no PID"
 	}
-	return fmt.Sprintf("%s %s: already running: %s", e.Op, e.Path, holder)
+	return fmt.Sprintf("PID %d", e.PID)
 }
 
 // Is reports whether target is ErrAlreadyRunning.

@@ -14,10 +14,10 @@ import (
 // and [File.Restore] can put back a file that was removed.
 //
 // The watch begins with the first call and ends with [File.Release], after which the
-// channel stays as it is. On Linux the kernel tells us, by inotify(7); where no watch
-// can be had, and on other systems, the path is looked at twice a second. Not noticed
-// by inotify, and so only by Err, Release, SetPID and Restore, is that a directory
-// above the file's own was renamed or mounted over.
+// channel stays as it is. That the path leads elsewhere is a loss too: a directory above
+// the file was renamed, a symbolic link switched, or a file system mounted over it. On
+// Linux the kernel tells us, by inotify(7) and /proc/self/mountinfo; where something
+// cannot be watched, and on other systems, the path is looked at twice a second.
 func (f *File) Lost() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -107,7 +107,7 @@ func (w *lostWatch) run(f *File) {
 		if !f.check(w) { // after the watch is set: no change goes unseen
 			return
 		}
-		if changed == nil {
+		if n.Partial() {
 			timer.Reset(startGrace * 2)
 		}
 	}

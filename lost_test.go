@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/testproc"
 )
 
 // isOpen reports whether nothing is lost yet.
@@ -197,9 +199,13 @@ func TestRestoreTaken(t *testing.T) {
 			must(t, os.Remove(path))
 			start(t, "acquire", path).says("ok")
 		},
-		"by a file": func(t *testing.T, path string) {
+		"by what is not a PID file": func(t *testing.T, path string) {
 			must(t, os.Remove(path))
-			write(t, path, "1")
+			write(t, path, strings.Repeat("#!/bin/sh\n", 10))
+		},
+		"by a link": func(t *testing.T, path string) {
+			must(t, os.Remove(path))
+			must(t, os.Symlink("/dev/null", path))
 		},
 		"by an overwriter": func(t *testing.T, path string) { write(t, path, "1") },
 		"by a directory": func(t *testing.T, path string) {
@@ -224,6 +230,115 @@ func TestRestoreTaken(t *testing.T) {
 				t.Errorf("the other's file\nbefore: %safter:  %s", before, after)
 			}
 		})
+	}
+}
+
+// What no process holds is replaced, as by any start.
+func TestRestoreOverStale(t *testing.T) {
+	t.Parallel()
+	dead := fmt.Sprintln(testproc.DeadPID(t))
+	for name, take := range map[string]func(t *testing.T, path string){
+		"a dead PID": func(t *testing.T, path string) {
+			write(t, path+".new", dead)
+			must(t, os.Rename(path+".new", path))
+		},
+		"empty": func(t *testing.T, path string) {
+			write(t, path+".new", "")
+			must(t, os.Rename(path+".new", path))
+		},
+		"another program's PID": func(t *testing.T, path string) {
+			write(t, path+".new", "1\n")
+			must(t, os.Rename(path+".new", path))
+		},
+		"our own PID, unlocked": func(t *testing.T, path string) {
+			write(t, path+".new", fmt.Sprint(os.Getpid()))
+			must(t, os.Rename(path+".new", path))
+		},
+		"a holder that was killed": func(t *testing.T, path string) {
+			must(t, os.Remove(path))
+			h := start(t, "acquire", path).says("ok")
+			h.kill()
+		},
+		"overwritten by a dead PID": func(t *testing.T, path string) { write(t, path, dead+"and more\n") },
+		"another directory": func(t *testing.T, path string) {
+			must(t, os.Rename(filepath.Dir(path), filepath.Dir(path)+".old"))
+			must(t, os.Mkdir(filepath.Dir(path), 0o755))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "d", "a.pid")
+			must(t, os.Mkdir(filepath.Dir(path), 0o755))
+			f := acquire(t, path)
+			take(t, path)
+			start := time.Now()
+			must(t, f.Restore())
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("took %v", took)
+			}
+			if got, want := content(t, path), fmt.Sprintln(os.Getpid()); got != want {
+				t.Errorf("the file has %q, want %q", got, want)
+			}
+			_, err := pidfile.Acquire(path)
+			refused(t, err, path, os.Getpid(), true)
+			must(t, f.Release())
+			absent(t, path)
+		})
+	}
+}
+
+// The error of Restore names another holder.
+func TestRestoreNamesHolder(t *testing.T) {
+	path := tempPath(t)
+	f := acquire(t, path)
+	must(t, os.Remove(path))
+	h := start(t, "acquire", path).says("ok")
+	err := f.Restore()
+	var other *pidfile.AlreadyRunningError
+	if !errors.As(err, &other) || other.PID != h.pid() || !other.Locked || !errors.Is(err, pidfile.ErrLost) {
+		t.Errorf("Restore: %v", err)
+	}
+	must(t, f.Release())
+}
+
+// The way to the file changes: Lost tells, and Restore publishes where it leads now. The
+// file of before stays locked, and is ours again when the path leads back.
+func TestRestoreWay(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	link := func(to string) {
+		must(t, os.Symlink(to, filepath.Join(dir, "new")))
+		must(t, os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "current")))
+	}
+	for _, d := range []string{"1", "2"} {
+		must(t, os.Mkdir(filepath.Join(dir, d), 0o755))
+	}
+	link("1")
+	path := filepath.Join(dir, "current", "a.pid")
+	one, two := filepath.Join(dir, "1", "a.pid"), filepath.Join(dir, "2", "a.pid")
+	f := acquire(t, path)
+	first, err := os.Stat(one)
+	must(t, err)
+	for _, to := range []string{"2", "1", "2", "1"} {
+		lost := f.Lost()
+		watched(t, path)
+		link(to)
+		closes(t, lost)
+		must(t, f.Restore())
+		must(t, f.Err())
+		for _, p := range []string{path, one, two} {
+			_, err := pidfile.Acquire(p)
+			refused(t, err, p, os.Getpid(), true)
+		}
+	}
+	if now, err := os.Stat(one); err != nil || !os.SameFile(first, now) {
+		t.Errorf("not the first file: %v", err)
+	}
+	must(t, f.Release())
+	absent(t, path)
+	for _, p := range []string{one, two} { // nothing is locked any more
+		g := acquire(t, p)
+		must(t, g.Release())
 	}
 }
 

@@ -151,8 +151,8 @@ func (f *File) gaveUp(r lock.Refusal, err error) error {
 //
 // The context of fn is done when ctx is, and when the file is lost: replaced,
 // overwritten, or removed and not to be put back. Then [context.Cause] of it matches
-// [ErrLost]. A file that was merely removed or emptied is put back, as [File.Restore]
-// does, and fn goes on.
+// [ErrLost]. A file that was merely removed or emptied, or whose place a stale file has
+// taken, is put back, as [File.Restore] does, and fn goes on.
 func (c Config) Do(ctx context.Context, path string, fn func(context.Context) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -306,19 +306,25 @@ func (f *File) SetPID(pid int) error {
 	return err
 }
 
-// Restore publishes the file again after it was removed: with the same PID, locked
-// from the start. One that was merely emptied gets its text again. It returns nil if
-// that was done or if the file was not lost at all. The error matches [ErrLost] if the
-// path names another file now or ours was overwritten, [ErrHandedOff] too if a child
-// has adopted it, and [fs.ErrClosed] after Release. [File.Lost] afterwards returns a
-// new channel.
+// Restore publishes the file again after it was removed or replaced: with the same PID,
+// locked from the start, where the path leads now. If what is there is a stale file, as
+// Acquire understands it, it is replaced. One that was merely emptied gets its text again.
+// It returns nil if that was done or if the file was not lost at all, and [File.Lost] then
+// returns a new channel. It tries once, for up to 0.1 s; a missing directory or a full
+// disk are errors that may pass.
+//
+// The error matches [ErrLost] if the path is another's now: it matches
+// [ErrAlreadyRunning] too, by an [*AlreadyRunningError] with the PID, if that is another
+// holder, or a live process that wrote its PID over ours; otherwise it says why what is
+// there cannot be replaced. It matches [ErrHandedOff] if a child has adopted the file,
+// and [fs.ErrClosed] after Release.
 func (f *File) Restore() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.released {
 		return f.closed("restore")
 	}
-	if err := f.lost("restore", f.hold.Renew()); err != nil {
+	if err := f.lost("restore", f.hold.Renew(&f.opts)); err != nil {
 		return err
 	}
 	switch {
@@ -358,12 +364,17 @@ func (f *File) closed(op string) error {
 
 // lost gives lock.ErrChanged its public name.
 func (f *File) lost(op string, err error) error {
-	if err != lock.ErrChanged {
+	if !errors.Is(err, lock.ErrChanged) {
 		return err
 	}
-	err = ErrLost
+	lost := ErrLost
 	if f.hold.HandedOff() {
-		err = ErrHandedOff
+		lost = ErrHandedOff
+	} else if c := (*lock.ChangedError)(nil); errors.As(err, &c) {
+		lost = &takenError{&AlreadyRunningError{Op: op, Path: f.path, PID: c.PID, Locked: c.Locked}}
+		if c.Err != nil {
+			lost = &takenError{c.Err}
+		}
 	}
-	return &fs.PathError{Op: op, Path: f.path, Err: err}
+	return &fs.PathError{Op: op, Path: f.path, Err: lost}
 }

@@ -216,7 +216,14 @@ inline die() {
 	bit handed;		/* h.handoff */ \
 	bit inplace;		/* cannot make files */ \
 	bit locked, seen; byte before; \
-	byte first
+	byte first KEPT
+
+/* Restore: the file that was held, until the one that takes its place is. */
+#if REMOVALS
+#define KEPT ; byte kept
+#else
+#define KEPT
+#endif
 
 #define used(i)	(refs[i] != 0 || path == (i) || spare == (i))
 #define UNUSED	(!used(1) -> 1 : (!used(2) -> 2 : (!used(3) -> 3 : (!used(4) -> 4 : (!used(5) -> 5 : (!used(6) -> 6 : (!used(7) -> 7 : 8)))))))
@@ -362,7 +369,7 @@ inline attempt(g) {
 				refused(); r = HELD
 			fi);
 		if
-		:: r == OK -> settle(g); if :: fd != 0 -> STEP(unlockAndClose(fd)) :: else fi
+		:: r == OK -> settle(g, mypid); if :: fd != 0 -> STEP(unlockAndClose(fd)) :: else fi
 		:: else
 		fi
 	fi
@@ -379,7 +386,7 @@ inline refused() {
 inline close_other(f) { refs[f]--; forget(f); f = 0 }	/* a descriptor that has no lock */
 
 /* settle decides about fd, which we have locked. */
-inline settle(g) {
+inline settle(g, as) {
 	STEP(
 		if
 		:: !STILL(fd) -> printf("%d: file %d is not the path's\n", me, fd); r = AGAIN
@@ -398,30 +405,30 @@ inline settle(g) {
 			:: else
 			fi);
 		if
-		:: r == OK -> replace(g)
+		:: r == OK -> replace(g, as)
 		:: else
 		fi
 	:: else
 	fi
 }
 
-inline replace(g) {
+inline replace(g, as) {
 #ifdef INPLACE
 	if
 	:: inplace -> leave_window(); inPlace(g)
-	:: else -> replaceStale(g)
+	:: else -> replaceStale(g, as)
 	fi
 #else
-	replaceStale(g)
+	replaceStale(g, as)
 #endif
 }
 
 /* replaceStale replaces fd by a file of ours. The lock on fd guards the spare name. */
-inline replaceStale(g) {
+inline replaceStale(g, as) {
 #ifdef SPARE_UNGUARDED
 	STEP(printf("%d: unlocks file %d\n", me, fd); unlock(fd));
 #endif
-	createSpare(mypid);
+	createSpare(as);
 	if
 	:: r == OK ->
 		STEP(
@@ -436,10 +443,10 @@ inline replaceStale(g) {
 			:: me != LATE ->	/* rm of the spare name */
 				spare = 0; recorder = 0; leave_window(); r = AGAIN;
 				STEP(unlockAndClose(next))
-			:: STEP(rename_spare(g, 0, mypid))
+			:: STEP(rename_spare(g, 0, as))
 			fi
 #else
-			STEP(rename_spare(g, 0, mypid));
+			STEP(rename_spare(g, 0, as));
 #endif
 #ifdef EXEC_FAILS
 			if
@@ -689,20 +696,44 @@ inline record(as, g, from) {
 #endif
 
 #if REMOVALS
-/* renew publishes a file again that was removed. */
+/*
+ * renew publishes a file again, where there is none now, or a stale one: that is replaced
+ * as by any start.
+ */
 inline renew(g) {
 	STEP(r = (CHECK(hold) -> OK : CHANGED));
 	if
 	:: r == CHANGED ->
-		STEP(
+		open();
+		if
+		:: r == NOENT ->
+			STEP(
+				if
+				:: path == 0 ->
+					new_file(next); lock[next] = me; set_ofd(next); text[next] = said; path = next;
+					printf("%d: links file %d to the path again\n", me, next);
+					takes(g, next); fd = hold; hold = next; next = 0; r = OK
+				:: else -> printf("%d: the path is taken\n", me)
+				fi);
+			if :: r == OK -> retain() :: else fi
+		:: else ->
+			STEP(
+				if
+				:: lock[fd] == 0 -> lock[fd] = me; printf("%d: locks file %d\n", me, fd)
+				:: else -> printf("%d: the path is another's\n", me); close_other(fd); r = HELD
+				fi);
 			if
-			:: path == 0 ->
-				new_file(next); lock[next] = me; set_ofd(next); text[next] = said; path = next;
-				printf("%d: links file %d to the path again\n", me, next);
-				takes(g, next); fd = hold; hold = next; next = 0; r = OK
-			:: else -> printf("%d: the path is taken\n", me)
-			fi);
-		if :: r == OK -> retain() :: else fi
+			:: r == OK ->
+				atomic { kept = hold; hold = 0 };
+				settle(g, said);
+				STEP(unlockAndClose(fd));
+				if
+				:: r == OK -> atomic { fd = kept; kept = 0 }; retain()
+				:: else -> atomic { hold = kept; kept = 0 }
+				fi
+			:: else
+			fi
+		fi
 	:: else
 	fi
 }
@@ -734,7 +765,7 @@ inline serve(g) {
 				releaseRetained();
 #endif
 				break
-			:: else -> settle(g)
+			:: else -> settle(g, mypid)
 			fi
 		fi;
 		if
@@ -915,14 +946,20 @@ inline cleanup() {
 	do
 	:: atomic { fd != 0 -> end_read(); close_fd(fd) }
 	:: atomic { hold != 0 -> close_fd(hold) }
+#if REMOVALS
+	:: atomic { kept != 0 -> close_fd(kept) }
+#define NOTHING_KEPT (kept == 0)
+#else
+#define NOTHING_KEPT true
+#endif
 	:: atomic { next != 0 -> close_fd(next) }
 	:: atomic { old0 != 0 -> close_fd(old0) }
 	:: atomic { old1 != 0 -> close_fd(old1) }
 #if CHILDREN
 	:: atomic { handoff == me -> handoff = 0 }
-	:: fd == 0 && hold == 0 && next == 0 && old0 == 0 && old1 == 0 && handoff != me -> break
+	:: fd == 0 && hold == 0 && next == 0 && old0 == 0 && old1 == 0 && NOTHING_KEPT && handoff != me -> break
 #else
-	:: fd == 0 && hold == 0 && next == 0 && old0 == 0 && old1 == 0 -> break
+	:: fd == 0 && hold == 0 && next == 0 && old0 == 0 && old1 == 0 && NOTHING_KEPT -> break
 #endif
 	od
 }
@@ -1160,7 +1197,7 @@ proctype server(byte me, q) {
 			if :: fd != 0 -> STEP(unlockAndClose(fd)) :: else fi;
 #endif
 			releaseRetained(); break
-		:: w != 0 && r == OK -> settle(WAITER(w))
+		:: w != 0 && r == OK -> settle(WAITER(w), mypid)
 		:: else -> createNew(WAITER(w))
 		fi;
 		if

@@ -18,6 +18,7 @@ import (
 	"github.com/go-pidfile/pidfile/internal/lock"
 	"github.com/go-pidfile/pidfile/internal/proc"
 	"github.com/go-pidfile/pidfile/internal/supervise"
+	"github.com/go-pidfile/pidfile/internal/watch"
 )
 
 // A runner is one "pidfile run".
@@ -388,36 +389,102 @@ func (r *runner) supervise(f *pidfile.File) error {
 	return nil
 }
 
-// keep puts the file back when somebody takes it away: who removes a PID file
-// by hand would else let a second instance in. The file put back is another one,
-// whose lock COMMAND has not inherited: from then on it ends with us.
+// keep puts the file back when it is lost, for as long as COMMAND runs: else a second
+// instance could start. The file put back is another one, whose lock COMMAND has not
+// inherited: from then on it ends with us.
 func (r *runner) keep(f *pidfile.File) {
 	survivePipe()
-	pid := r.supervisor.PID()
 	for {
 		<-f.Lost()
 		if r.onLost == "stop" {
-			infof("%s was removed, replaced or overwritten while PID %d runs: stopping it", r.path, pid)
+			infof("%s was removed, replaced or overwritten while PID %d runs: stopping it", r.path, r.supervisor.PID())
 			r.supervisor.Stop()
 			return
 		}
-		how := "removed"
-		if _, err := os.Lstat(r.path); err == nil {
-			how = "emptied"
-		}
-		switch err := f.Restore(); {
-		case err == nil:
-			infof("%s was %s while PID %d runs: put back", r.path, how, pid)
-		case errors.Is(err, fs.ErrClosed):
-			return
-		case errors.Is(err, pidfile.ErrLost):
-			infof("warning: %s was replaced or overwritten while PID %d runs, and is another's now", r.path, pid)
-			return
-		default:
-			infof("warning: %s was %s while PID %d runs, and cannot be put back: %v", r.path, how, pid, err)
+		if !r.restore(f) {
 			return
 		}
 	}
+}
+
+// restoreInterval is how often a file that cannot be put back is tried again, where the
+// kernel tells of nothing: the disk is full, or another holder was killed.
+const restoreInterval = time.Second
+
+// restore puts the file back, and tries whenever something changes until that is done. It
+// says so once when it cannot, and again when it could. It returns false if the file was
+// released.
+func (r *runner) restore(f *pidfile.File) bool {
+	pid, how := r.supervisor.PID(), lostHow(r.path)
+	var changes *watch.Watch
+	defer func() { changes.Close() }()
+	told, delay := "", time.Duration(0)
+	for {
+		err := f.Restore()
+		switch {
+		case err == nil && told != "":
+			infof("%s is back: it names PID %d again", r.path, pid)
+			return true
+		case err == nil:
+			infof("%s was %s while PID %d runs: put back", r.path, how, pid)
+			return true
+		case errors.Is(err, fs.ErrClosed):
+			return false
+		}
+		if why := r.notRestored(err); why != told {
+			infof("warning: %s was %s while PID %d runs, and %s", r.path, how, pid, why)
+			told = why
+		}
+		if changes == nil {
+			changes = watch.File(f.Path()) // and try at once: something may have changed before
+			continue
+		}
+		select {
+		case <-changes.Changed():
+			time.Sleep(delay) // an attempt that fails may itself be the next change
+			delay = min(max(2*delay, 10*time.Millisecond), restoreInterval)
+		case <-time.After(restoreInterval):
+			delay = 0
+		}
+	}
+}
+
+// notRestored says why the file is not put back.
+func (r *runner) notRestored(err error) string {
+	var other *pidfile.AlreadyRunningError
+	switch {
+	case errors.As(err, &other) && other.PID == r.supervisor.PID():
+		return "COMMAND has locked a file of its own there: use 'start --foreign', or another path"
+	case errors.As(err, &other):
+		holder := "a process that left no PID"
+		if other.PID != 0 {
+			holder = processName(other.PID)
+		}
+		return fmt.Sprintf("is another's now: TWO MAY BE RUNNING, the other is %s; it is put back when that has ended", holder)
+	case errors.Is(err, pidfile.ErrLost):
+		return fmt.Sprintf("cannot be put back while that is there: %v; still trying", reason(err))
+	}
+	return fmt.Sprintf("cannot be put back yet: %v; still trying", reason(err))
+}
+
+// reason is err without the call and the path.
+func reason(err error) error {
+	if e := (*fs.PathError)(nil); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
+// lostHow says what has become of the file at path, which was lost.
+func lostHow(path string) string {
+	fi, err := os.Lstat(path)
+	switch {
+	case err != nil:
+		return "removed"
+	case fi.Size() == 0:
+		return "emptied"
+	}
+	return "replaced or overwritten"
 }
 
 // unsupportedFlag names the flag that this system cannot do.

@@ -22,6 +22,9 @@ const (
 	retryForDead = 500 * time.Millisecond
 	// maxAttempt bounds the whole attempt while the path changes.
 	maxAttempt = time.Second
+	// freshFor is how long an empty file is left alone after it was created or emptied:
+	// a program that locks its file, or writes its PID into it, does that next.
+	freshFor = 30 * time.Millisecond
 )
 
 func (h *Hold) prepare(path string) {
@@ -47,21 +50,23 @@ func (h *Hold) retryAttempt(r refusal, o *Options) (refusal, error) {
 		if r, err = h.attempt(o); !again(r, err) {
 			return r, err
 		}
-		if err == errAgain {
+		if err != nil {
 			retryingSince = time.Now() // another file: its holder gets the whole retryFor
 		} else {
 			last = r
 			limit := retryFor
-			if r.PID != 0 && unix.Kill(r.PID, 0) == unix.ESRCH {
+			if !o.brief && r.PID != 0 && unix.Kill(r.PID, 0) == unix.ESRCH {
 				limit = retryForDead
 			}
 			if time.Since(retryingSince) > limit {
 				return last, nil
 			}
+		}
+		if err != errAgain {
 			time.Sleep(delay)
 			delay = min(2*delay, 5*time.Millisecond)
 		}
-		if time.Since(start) > maxAttempt {
+		if time.Since(start) > maxAttempt || o.brief && time.Since(start) > 2*retryFor {
 			last.Held, last.Locked = true, true // another process had it each time
 			return last, nil
 		}
@@ -74,7 +79,9 @@ type refusal struct {
 	transient bool
 }
 
-func again(r refusal, err error) bool { return err == errAgain || err == nil && r.transient }
+func again(r refusal, err error) bool {
+	return err == errAgain || err == errFresh || err == nil && r.transient
+}
 
 // attempt goes once through the protocol.
 func (h *Hold) attempt(o *Options) (refusal, error) {
@@ -92,12 +99,16 @@ func (h *Hold) attempt(o *Options) (refusal, error) {
 // lockPath opens and locks the file that is at the path. fd is -1 if there is none.
 func (h *Hold) lockPath(o *Options) (fd int, r refusal, err error) {
 	h.file.unpin() // the path may lead elsewhere by now
-	fd, err = h.open(o)
+	fd, st, err := h.open(o)
 	if err == unix.ENOENT {
 		return -1, r, nil
 	}
 	if err != nil {
 		return -1, r, err
+	}
+	if st.size == 0 && h.isFresh(fd, st) {
+		closeFD(fd)
+		return -1, r, errFresh
 	}
 	err = flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
@@ -182,19 +193,34 @@ func (o *Options) writable() *Options {
 // has reports whether fd is one of h's.
 func (h *Hold) has(fd int) bool { return fd == h.fd || fd == h.ro }
 
+// isFresh reports whether fd, an empty file, may be one that a program has just created
+// or emptied, and is about to lock or to write. It is that once only: a file that is
+// emptied again and again keeps nobody out.
+func (h *Hold) isFresh(fd int, st meta) bool {
+	now := time.Now()
+	age := now.Sub(st.mtime)
+	if age < 0 || age >= freshFor || otherClock(fd) {
+		return false
+	}
+	if h.fresh != st.id {
+		h.fresh, h.freshUntil = st.id, now.Add(freshFor-age)
+	}
+	return now.Before(h.freshUntil)
+}
+
 // open opens the existing file, for writing if we may and the lock is not to be
 // inherited. It returns unix.ENOENT if there is none, and refuses what is not a regular
-// file without opening it: to open a device may do something.
-func (h *Hold) open(o *Options) (fd int, err error) {
-	st, err := h.file.stat()
+// file without opening it: to open a device may do something. st is what was there.
+func (h *Hold) open(o *Options) (fd int, st meta, err error) {
+	st, err = h.file.stat()
 	if err != nil {
 		if err == unix.ENOENT {
-			return -1, err
+			return -1, st, err
 		}
-		return -1, h.pathError("lstat", err)
+		return -1, st, h.pathError("lstat", err)
 	}
 	if err := h.regular(st.mode); err != nil {
-		return -1, err
+		return -1, st, err
 	}
 	for _, write := range []bool{true, false} {
 		if write && o.Inherit {
@@ -203,17 +229,17 @@ func (h *Hold) open(o *Options) (fd int, err error) {
 		fd, err = h.file.open(write)
 		switch err {
 		case nil:
-			return fd, nil
+			return fd, st, nil
 		case unix.ENOENT:
-			return -1, errAgain
+			return -1, st, errAgain
 		case unix.ELOOP:
-			return -1, h.regular(unix.S_IFLNK)
+			return -1, st, h.regular(unix.S_IFLNK)
 		case unix.EACCES, unix.EPERM, unix.EROFS, unix.ETXTBSY:
 			continue // another user's: to lock and to read needs no more
 		}
 		break
 	}
-	return -1, h.pathError("open", err)
+	return -1, st, h.pathError("open", err)
 }
 
 // regular refuses everything but a regular file.

@@ -242,7 +242,7 @@ func TestWaitFreeDespiteCopies(t *testing.T) {
 		"released":           func(h *Hold) error { return h.Release() },
 		"recorded, released": func(h *Hold) error { return errors.Join(h.Record(faultNext), h.Release()) },
 		"renewed, released": func(h *Hold) error {
-			return errors.Join(os.Remove(h.Path()), h.Renew(), h.Release())
+			return errors.Join(os.Remove(h.Path()), h.Renew(&Options{}), h.Release())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -338,7 +338,7 @@ func (x *faultRun) record() error {
 	return err
 }
 
-func (x *faultRun) renew() error { return x.h.Renew() }
+func (x *faultRun) renew() error { return x.h.Renew(&Options{}) }
 
 // The state after an error.
 
@@ -387,7 +387,7 @@ func (x *faultRun) unrenewed() {
 	if got := x.dir(); got != "" {
 		x.Errorf("failed, and left %q", got)
 	}
-	if err := x.h.Renew(); err != nil {
+	if err := x.h.Renew(&Options{}); err != nil {
 		x.Errorf("renew again: %v", err)
 		return
 	}
@@ -398,7 +398,7 @@ func (x *faultRun) unfilled() {
 	if got := x.dir(); got != "a.pid=" {
 		x.Errorf("failed, and left %q", got)
 	}
-	if err := x.h.Renew(); err != nil {
+	if err := x.h.Renew(&Options{}); err != nil {
 		x.Errorf("renew again: %v", err)
 		return
 	}

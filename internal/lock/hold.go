@@ -221,53 +221,6 @@ func (h *Hold) ownAs(fd int) error {
 	return nil
 }
 
-func (h *Hold) renew() error { return h.guarded("restore", h.restore) }
-
-func (h *Hold) restore() error {
-	err := h.check()
-	if err != ErrChanged {
-		return err
-	}
-	if emptied, err := h.emptied(); err != nil {
-		return err
-	} else if emptied { // in place: children inherited the lock of this file
-		p := Pending{FD: h.fd, file: h.file}
-		return p.write(h.text[:h.n])
-	}
-	next := Hold{file: newFile(h.file.path), fd: -1, ro: -1} // the directory may be a new one
-	if err := next.createNew(&Options{PID: h.PID(), Mode: h.mode}); err != nil {
-		next.file.unpin()
-		if err == errAgain {
-			err = ErrChanged
-		}
-		return err
-	}
-	h.supersede(&next)
-	h.file.unpin()
-	h.file = next.file
-	return nil
-}
-
-// emptied reports whether the path names the held file and that has no text: then
-// it is not another process's, which would have written something.
-func (h *Hold) emptied() (bool, error) {
-	st, err := fstat(h.fd)
-	if err != nil {
-		return false, h.pathError("fstat", err)
-	}
-	if st.size > 0 {
-		return false, nil
-	}
-	there, err := h.file.statPath()
-	if err == unix.ENOENT || err == unix.ENOTDIR {
-		return false, nil
-	}
-	if err != nil {
-		return false, h.pathError("lstat", err)
-	}
-	return there.id == h.id, nil
-}
-
 // retain adds a locked descriptor to those that are unlocked with the file.
 func (h *Hold) retain(fd int) {
 	if len(h.retained) == maxRetained {

@@ -94,6 +94,8 @@ type Options struct {
 	// PID that it has recorded. This is how the command records the PID of a process
 	// before that process runs its first instruction.
 	Commit func(*Pending) (pid int, err error)
+
+	brief bool // retry for retryFor at most, whatever the refusal
 }
 
 // A Pending is a claimed file: locked and ours, without its text and, unless it is
@@ -156,6 +158,9 @@ type Hold struct {
 	created  bool     // anonymous at first: no other process ever wrote it
 	retained []int    // locks on earlier inodes of the path, unlocked with ours
 	handoff  *handoff // what children were given; nil if nothing
+
+	fresh      ID // an empty file that is left alone until freshUntil
+	freshUntil time.Time
 }
 
 // Prepare makes h ready to take path, which must be absolute.
@@ -198,9 +203,12 @@ func (h *Hold) Release() error { return h.release() }
 func (h *Hold) Record(pid int) error { return h.recordPID(pid) }
 
 // Renew publishes a held file again after its path lost it: another file with the same
-// text, locked before it has its name. One that was merely emptied gets its text again.
-// It returns ErrChanged if the path is taken, or the text is another process's.
-func (h *Hold) Renew() error { return h.renew() }
+// text, locked before it has its name, where the path leads now, in the place of none or
+// of a stale one. Of a file of which only the text is gone it writes that again. It returns
+// a [*ChangedError] if the path has another holder, by its lock or by o.Running, or names
+// what cannot be a PID file, or if the text is another process's. It retries for a twentieth
+// of a second a refusal that may be transient.
+func (h *Hold) Renew(o *Options) error { return h.renew(o) }
 
 // HandOff returns the two descriptors that a child must have to adopt the file. They are
 // copies for one command, which owns them: nothing here closes them, for another
@@ -296,11 +304,32 @@ var (
 var (
 	// errAgain, inside an attempt: the path changed meanwhile, so begin anew.
 	errAgain = errors.New("the path changed")
+	// errFresh, inside an attempt: the file is empty and so new that a program may be
+	// about to lock or to write it, so look again.
+	errFresh = errors.New("just created")
 	// errOFDLocked: we have flock, but another process got an fcntl lock first.
 	errOFDLocked = errors.New("locked with fcntl")
 	// errOFDUnknown: this system or file system cannot tell about fcntl locks.
 	errOFDUnknown = errors.New("cannot tell about locks")
 )
+
+// A ChangedError is ErrChanged with the reason: what has the path.
+type ChangedError struct {
+	Refusal       // the other holder, if Held
+	Err     error // else why what is there cannot be replaced
+}
+
+func (e *ChangedError) Error() string {
+	if e.Err != nil {
+		return e.Err.Error()
+	}
+	return ErrChanged.Error()
+}
+
+func (e *ChangedError) Unwrap() error { return e.Err }
+
+// Is reports whether target is ErrChanged.
+func (e *ChangedError) Is(target error) bool { return target == ErrChanged }
 
 // A NotPIDFileError says why a file cannot be a PID file. It is left untouched.
 type NotPIDFileError struct{ Why string }

@@ -31,7 +31,7 @@ func (h *Hold) acquire(*Options) (Refusal, error) {
 func (h *Hold) wait(context.Context, *Options) error { return unsupported("acquire", h.Path()) }
 func (h *Hold) check() error                         { return unsupported("check", h.Path()) }
 func (h *Hold) recordPID(int) error                  { return unsupported("record", h.Path()) }
-func (h *Hold) renew() error                         { return unsupported("restore", h.Path()) }
+func (h *Hold) renew(*Options) error                 { return unsupported("restore", h.Path()) }
 func (h *Hold) release() error                       { return unsupported("release", h.Path()) }
 func (h *Hold) adopt([]Pair, int) (int, error)       { return -1, unsupported("adopt", h.Path()) }
 func (h *Hold) handedOff() bool                      { return false }

@@ -176,7 +176,7 @@ func (h *Hold) removeStale(stale func(View) error) error {
 		return h.pathError("open", err)
 	}
 	defer h.file.unpin()
-	fd, err := h.open(&Options{})
+	fd, _, err := h.open(&Options{})
 	if err == errAgain || err == unix.ENOENT {
 		return h.pathError("open", unix.ENOENT)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,7 +35,7 @@ var queues = struct {
 }{m: map[string]*queue{}}
 
 func (h *Hold) wait(ctx context.Context, o *Options) error {
-	if r, err := h.attempt(o); err != errAgain && (err != nil || !r.Held) {
+	if r, err := h.attempt(o); !again(r, err) && (err != nil || !r.Held) {
 		if err != nil {
 			h.file.unpin()
 		}
@@ -212,12 +213,17 @@ var errSuperseded = errors.New("superseded")
 // there is none.
 func (q *queue) block(h *Hold) (fd int, err error) {
 	h.file.unpin()
-	fd, err = h.open(q.options())
+	fd, st, err := h.open(q.options())
 	if err == unix.ENOENT {
 		return -1, nil
 	}
 	if err != nil {
 		return -1, err
+	}
+	if st.size == 0 && h.isFresh(fd, st) {
+		closeFD(fd)
+		time.Sleep(freshFor / 10)
+		return -1, errAgain
 	}
 	if !q.blocks(fd) {
 		closeFD(fd)

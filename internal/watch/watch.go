@@ -7,11 +7,13 @@ package watch
 type Watch struct {
 	changed chan struct{}
 	stop    func()
+	partial func() bool // nil: never
 }
 
-// File watches the file at path: that it is written, changes its mode or owner, is
-// renamed or removed, or that its directory is. It returns nil if it cannot: there is no
-// such file, or the user's inotify instances are used up.
+// File watches the file at path, which must be absolute: that it is written, changes its
+// mode or owner, is renamed, removed or created; and that the path leads elsewhere, since a
+// directory above it was renamed, a symbolic link was switched, or something was mounted. It
+// returns nil if it cannot: the user's inotify instances are used up.
 func File(path string) *Watch { return file(path) }
 
 // Dir watches for new and changed files in a directory. It returns nil if it cannot.
@@ -25,6 +27,10 @@ func (w *Watch) Changed() <-chan struct{} {
 	}
 	return w.changed
 }
+
+// Partial reports whether the Watch, in its present state, may miss a change: a caller
+// looks now and then as well. That is so for a nil Watch.
+func (w *Watch) Partial() bool { return w == nil || w.partial != nil && w.partial() }
 
 // Close ends the Watch.
 func (w *Watch) Close() {

@@ -2,13 +2,20 @@ package watch
 
 import (
 	"os"
-	"path/filepath"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 const (
-	fileEvents = unix.IN_ATTRIB | unix.IN_MODIFY | unix.IN_MOVE_SELF | unix.IN_DELETE_SELF | unix.IN_DONT_FOLLOW
+	selfEvents = unix.IN_MOVE_SELF | unix.IN_DELETE_SELF
+	fileEvents = selfEvents | unix.IN_ATTRIB | unix.IN_MODIFY | unix.IN_DONT_FOLLOW
+	linkEvents = selfEvents | unix.IN_ATTRIB | unix.IN_DONT_FOLLOW
+	// Nothing that happens in a directory of the way.
+	wayEvents = selfEvents | unix.IN_ONLYDIR | unix.IN_DONT_FOLLOW
+	// Of the directory in which the next element is missing.
+	missEvents = wayEvents | unix.IN_CREATE | unix.IN_MOVED_TO
 	dirEvents  = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MODIFY | unix.IN_ONLYDIR
 )
 
@@ -18,8 +25,8 @@ func OpenFile(path string) (fd int, err error) { return open(path, fileEvents) }
 
 func open(path string, events uint32) (int, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return -1, err
+	if err != nil || path == "" {
+		return fd, err
 	}
 	if _, err := unix.InotifyAddWatch(fd, path, events); err != nil {
 		_ = unix.Close(fd)
@@ -29,13 +36,51 @@ func open(path string, events uint32) (int, error) {
 }
 
 func file(path string) *Watch {
-	fd, err := open(path, fileEvents)
+	fd, err := open("", 0)
 	if err != nil {
 		return nil
 	}
-	// Without its directory's name the file is watched all the same.
-	_, _ = unix.InotifyAddWatch(fd, filepath.Dir(path), unix.IN_MOVE_SELF|unix.IN_DELETE_SELF)
-	return start(fd)
+	y := &way{fd: fd, path: path}
+	// Before the first look, so that no mount comes between.
+	mounts, c := openMounts()
+	y.blind = c == nil
+	y.look()
+	w := start(fd, y.changed)
+	w.partial = y.partial.Load
+	closeFD := w.stop
+	w.stop = func() {
+		y.close() // no look is to use the number from now on
+		if mounts != nil {
+			_ = mounts.Close()
+		}
+		closeFD()
+	}
+	if c != nil {
+		go func() {
+			// The function is called once the kernel says that something was mounted
+			// or unmounted, proc(5). No thread waits for that.
+			_ = c.Read(func(uintptr) bool {
+				y.look()
+				w.tell()
+				return false
+			})
+		}()
+	}
+	return w
+}
+
+// openMounts opens what tells of mounts. It returns nil where it cannot.
+func openMounts() (*os.File, syscall.RawConn) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, nil
+	}
+	c, err := f.SyscallConn()
+	if err != nil || f.SetReadDeadline(time.Time{}) != nil { // it cannot be polled
+		_ = f.Close()
+		return nil, nil
+	}
+	return f, c
 }
 
 func directory(dir string) *Watch {
@@ -43,29 +88,34 @@ func directory(dir string) *Watch {
 	if err != nil {
 		return nil
 	}
-	return start(fd)
+	return start(fd, func([]byte) bool { return true })
 }
 
-func start(fd int) *Watch {
+// start reads fd's events until it is closed, and tells of those that event wants.
+func start(fd int, event func([]byte) bool) *Watch {
 	f := os.NewFile(uintptr(fd), "inotify")
 	w := &Watch{
 		changed: make(chan struct{}, 1),
 		stop:    func() { _ = f.Close() }, // nothing was written
 	}
-	go w.run(f)
+	go func() {
+		var buf [4096]byte
+		for {
+			n, err := f.Read(buf[:])
+			if err != nil {
+				return
+			}
+			if event(buf[:n]) {
+				w.tell()
+			}
+		}
+	}()
 	return w
 }
 
-// run reads events, whatever they say, until f is closed.
-func (w *Watch) run(f *os.File) {
-	var buf [4096]byte
-	for {
-		if _, err := f.Read(buf[:]); err != nil {
-			return
-		}
-		select {
-		case w.changed <- struct{}{}:
-		default:
-		}
+func (w *Watch) tell() {
+	select {
+	case w.changed <- struct{}{}:
+	default:
 	}
 }

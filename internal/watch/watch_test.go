@@ -45,6 +45,58 @@ func TestFile(t *testing.T) {
 	change(t, again(), "its directory renamed", os.Rename(dir, dir+".old"))
 }
 
+// TestWay: what the path leads through is watched as the file is, and what is missing
+// there until it comes.
+func TestWay(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(to, name string) error {
+		_ = os.Remove(at("link.new"))
+		if err := os.Symlink(to, at("link.new")); err != nil {
+			return err
+		}
+		return os.Rename(at("link.new"), at(name))
+	}
+	for _, d := range []string{"a/1/x", "a/2/x"} {
+		must(os.MkdirAll(at(d), 0o755))
+		must(os.WriteFile(at(d+"/f"), nil, 0o644))
+	}
+	must(link("a/1/../1", "current"))
+	w := File(at("current/x/f"))
+	defer w.Close()
+	quiet := func(what string) { // the watch, by what it tells of next
+		t.Helper()
+		for len(w.Changed()) > 0 {
+			<-w.Changed()
+		}
+		must(os.Chmod(at("a/1/x/f"), 0o600))
+		change(t, w, "after "+what, nil)
+	}
+	quiet("the start")
+	change(t, w, "a link switched", link("a/2", "current"))
+	change(t, w, "a link switched back", link(at("a/1"), "current"))
+	change(t, w, "a directory renamed", os.Rename(at("a"), at("b")))
+	change(t, w, "a directory come", os.Mkdir(at("a"), 0o755))
+	change(t, w, "one in it", os.Mkdir(at("a/1"), 0o755))
+	change(t, w, "the last one", os.Rename(at("b/1/x"), at("a/1/x")))
+	quiet("its return")
+	change(t, w, "the file renamed", os.Rename(at("a/1/x/f"), at("a/1/x/g")))
+	change(t, w, "and back", os.Rename(at("a/1/x/g"), at("a/1/x/f")))
+	change(t, w, "the link removed", os.Remove(at("current")))
+	change(t, w, "the link made", os.Symlink("a/2", at("current")))
+	change(t, w, "a link to nothing", link("none", "current"))
+	change(t, w, "what it leads to", os.Rename(at("b/2"), at("none")))
+	if runtime.GOOS == "linux" && w.Partial() {
+		t.Error("not everything is watched")
+	}
+}
+
 func TestDir(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.pid")
@@ -55,12 +107,9 @@ func TestDir(t *testing.T) {
 
 // TestNone: a nil Watch can be used, and never tells of anything.
 func TestNone(t *testing.T) {
-	w := File(filepath.Join(t.TempDir(), "none"))
-	if w != nil || w.Changed() != nil {
-		t.Errorf("watch %v of a file that does not exist", w)
-	}
-	w.Close()
-	if w := Dir(filepath.Join(t.TempDir(), "none")); w != nil {
+	w := Dir(filepath.Join(t.TempDir(), "none"))
+	if w != nil || w.Changed() != nil || !w.Partial() {
 		t.Errorf("watch %v of a directory that does not exist", w)
 	}
+	w.Close()
 }

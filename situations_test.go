@@ -326,7 +326,7 @@ func TestRefusedPaths(t *testing.T) {
 		{"trailing slash after a file", "a.pid/", func(t *testing.T, path string) {
 			write(t, strings.TrimSuffix(path, "/"), "1\n")
 		}, unix.EISDIR, "is a directory"},
-		{"missing directory", "no/such/a.pid", nil, fs.ErrNotExist, "the directory does not exist"},
+		{"missing directory", "no/such/a.pid", nil, fs.ErrNotExist, "no such directory"},
 		{"a file as the directory", "file/a.pid", func(t *testing.T, path string) {
 			write(t, filepath.Dir(path), "")
 		}, unix.ENOTDIR, "not a directory"},

@@ -193,6 +193,21 @@ func refusal(path string, err error) outcome {
 	return o
 }
 
+// withoutPath is the text of an error of package pidfile, for a line that names the path.
+func withoutPath(err error) string {
+	var (
+		path    *fs.PathError
+		running *pidfile.AlreadyRunningError
+	)
+	switch {
+	case errors.As(err, &running):
+		return fmt.Sprintf("already running: PID %d", running.PID)
+	case errors.As(err, &path):
+		return path.Err.Error()
+	}
+	return err.Error()
+}
+
 // aboutTrust is the part of a help text on which process stop, signal and reload
 // act.
 const aboutTrust = `The process must provably hold PIDFILE, and PIDFILE must be trusted: it, and

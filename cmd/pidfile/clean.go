@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"strings"
@@ -108,9 +107,9 @@ func clean(s pidfile.Status, dry bool) (o outcome, done bool) {
 	case errors.Is(err, fs.ErrNotExist):
 		o.Outcome, o.Result = notRunning, "gone already"
 	case errors.Is(err, pidfile.ErrAlreadyRunning) || errors.Is(err, pidfile.ErrUnproven):
-		o.Outcome, o.Result = leftAlone, fmt.Sprintf("left alone: %v", err) // it has changed since
+		o.Outcome, o.Result = leftAlone, "left alone: "+withoutPath(err) // it has changed since
 	default:
-		o.Outcome, o.Result, o.Error, o.code = leftAlone, "left alone", fmt.Sprintf("left alone: %v", err), exitFailure
+		o.Outcome, o.Result, o.Error, o.code = leftAlone, "left alone", s.Path+": left alone: "+withoutPath(err), exitFailure
 	}
 	return o, true
 }

@@ -147,7 +147,7 @@ func newSite(t *testing.T, d realDaemon, uid int) *site {
 	if _, err := exec.LookPath(program); err != nil {
 		program = "/usr/sbin/" + program // which an ordinary user's PATH may lack
 	}
-	needs(t, program)
+	testproc.Tool(t, program)
 	dir, err := os.MkdirTemp("", "pidfile-daemon-")
 	testproc.Must(t, err, os.Chmod(dir, 0o755))
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })

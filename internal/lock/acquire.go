@@ -244,14 +244,14 @@ func (h *Hold) open(o *Options) (fd int, st meta, err error) {
 
 // regular refuses everything but a regular file.
 func (h *Hold) regular(mode uint32) error {
-	errno, what := unix.EINVAL, "not a regular file"
+	errno, what := unix.EINVAL, "is not a regular file"
 	switch mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		return nil
 	case unix.S_IFLNK:
 		errno, what = unix.ELOOP, "is a symbolic link, which is never followed: name the file itself"
 	case unix.S_IFDIR:
-		errno, what = unix.EISDIR, "name a file in it"
+		errno, what = unix.EISDIR, "is a directory: name a file in it"
 	case unix.S_IFIFO:
 		what = "is a FIFO, not a regular file"
 	case unix.S_IFCHR, unix.S_IFBLK:

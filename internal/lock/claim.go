@@ -104,7 +104,7 @@ func (h *Hold) claimInPlace(fd int, old stale, o *Options) (*Pending, error) {
 		w, err := h.file.open(true)
 		switch {
 		case denied(err) || err == unix.ETXTBSY:
-			return nil, h.pathError("open", &errnoHint{unix.EACCES, "the file is stale, and one that we may neither write nor remove: its owner or root can"})
+			return nil, h.pathError("open", &errnoHint{unix.EACCES, "permission denied: the file is stale, and one that we may neither write nor remove: its owner or root can"})
 		case err == unix.ENOENT || err == unix.ELOOP:
 			return nil, errAgain
 		case err != nil:
@@ -334,7 +334,7 @@ func (h *Hold) createError(err error) error {
 	case ErrNoAnonymous:
 		return err
 	case unix.ENOENT:
-		err = &errnoHint{unix.ENOENT, "the directory does not exist: create it first"}
+		err = &errnoHint{unix.ENOENT, "no such directory: create it first"}
 	case unix.ENOTDIR:
 		err = &errnoHint{unix.ENOTDIR, "its parent is not a directory"}
 	}

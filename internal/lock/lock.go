@@ -347,7 +347,7 @@ type errnoHint struct {
 	why   string
 }
 
-func (e *errnoHint) Error() string { return e.errno.Error() + ": " + e.why }
+func (e *errnoHint) Error() string { return e.why }
 func (e *errnoHint) Unwrap() error { return e.errno }
 
 // pathError names the call that failed on the path.

@@ -62,7 +62,6 @@ type opener struct {
 	pid   int
 	locks []proc.Lock // held through its descriptors
 	name  string
-	info  proc.Info // of one that took a lock
 }
 
 // A factSet is a set of the facts that are gathered only when they are needed.
@@ -83,9 +82,7 @@ type mode struct {
 	// process's own only if that has the file open now, where that can be seen, and
 	// what may be transient is waited for.
 	act bool
-	// waited is true if the end of the named process was waited for already.
-	waited bool
-	ctx    context.Context // ends that wait; nil: nothing does
+	ctx context.Context // ends that wait; nil: nothing does
 	// direct is true if no symbolic link may lead to the path.
 	direct bool
 	finder Finder // what the caller knows of the process
@@ -252,11 +249,8 @@ func (f *facts) gatherMore(need factSet) {
 		}
 		for _, pid := range takers(locks) {
 			_, locks, _ := proc.Opened(pid, f.view.ID)
-			o := newOpener(pid, locks)
-			o.info, _ = proc.Lookup(pid) // of one that has ended only the PID is known
-			f.takers = append(f.takers, o)
+			f.takers = append(f.takers, newOpener(pid, locks))
 		}
-		f.clock = proc.ReadClock()
 	case factSecluded:
 		f.secluded = proc.Secluded(f.path)
 	}
@@ -269,7 +263,7 @@ func holdingOf(pid int, id lock.ID) (h holding) {
 }
 
 func newOpener(pid int, locks []proc.Lock) opener {
-	return opener{pid: pid, locks: locks, name: holderName(pid)}
+	return opener{pid, locks, holderName(pid)}
 }
 
 // openersLocks are the locks that were found in the openers' descriptors.

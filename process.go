@@ -44,9 +44,6 @@ func (s *ExitStatus) String() string {
 // does: first the process, by pidfd_open(2), then the proof, so that its PID
 // cannot become another's in between.
 //
-// If the named process has ended, and the one that took the lock still has it, that
-// one is the holder: the wrapper of 'pidfile run --tree', say.
-//
 // The errors, all [*fs.PathError], match:
 //   - [ErrNotRunning] if the file has no holder: it does not exist, or is stale
 //     (then [ErrMalformed] too, if its text is not a PID);
@@ -290,7 +287,7 @@ func pin(ctx context.Context, path string, f Finder) (verdict, *proc.Handle, err
 		case err != nil:
 			return v, nil, err
 		default:
-			again, err := examine(path, mode{act: true, waited: v.info.PID != v.view.PID, ctx: ctx, finder: f})
+			again, err := examine(path, mode{act: true, ctx: ctx, finder: f})
 			if err == nil && again.info != nil && again.info.PID == h.PID() && h.Unreaped() {
 				return again, h, nil
 			}

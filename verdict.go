@@ -273,7 +273,7 @@ func (d *decision) decideLocked() {
 		}
 	}
 	switch {
-	case d.f.mode.act && !d.f.mode.waited && pid != 0 && named.gone():
+	case d.f.mode.act && pid != 0 && named.gone():
 		d.steadiness = ending
 	case !d.view.OFDLocked: // that lock is never taken for an instant only
 		d.steadiness = transient
@@ -285,28 +285,7 @@ func (d *decision) decideLocked() {
 	}
 	d.addNamed()
 	d.addHolders()
-	if d.need == 0 && d.f.mode.act && pid != 0 && named.gone() {
-		d.decideTaker()
-	}
 }
-
-// decideTaker takes for the holder, where the named process has ended, the one that took
-// the lock and still has it: the wrapper of 'pidfile run --tree', say, which waits for
-// what COMMAND has left behind. It is what a caller that will act must act on. The OFD
-// lock is asked for because flock(2) can be had by any user who may read the file.
-func (d *decision) decideTaker() {
-	if len(d.f.takers) != 1 {
-		return
-	}
-	t := &d.f.takers[0]
-	known := t.pid != d.view.PID && t.info.PID == t.pid && !t.info.Hidden && !t.info.Zombie()
-	if known && slices.ContainsFunc(t.locks, isOFDLock) && d.f.clock.Judge(t.info.Start, d.view.Written) == proc.Existed {
-		d.info, d.proven = &t.info, true
-		d.addEvidence("PID %d took the lock, and still has it", t.pid)
-	}
-}
-
-func isOFDLock(l proc.Lock) bool { return l.Kind == "OFDLCK" && l.Write }
 
 // prove returns what proves that the named process is the holder, "" if nothing does.
 //

@@ -3,7 +3,6 @@ package pidfile
 import (
 	"errors"
 	"io/fs"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,7 +67,7 @@ func held(pid int) func(*facts) {
 // hasOpen has a process have the file open with an exclusive lock.
 func hasOpen(pid int, name string) func(*facts) {
 	return func(f *facts) {
-		o := opener{pid: pid, locks: []proc.Lock{{Kind: "FLOCK", Write: true, PID: pid}}, name: name, info: proc.Info{PID: pid, State: 'S', Start: startedAt}}
+		o := opener{pid, []proc.Lock{{Kind: "FLOCK", Write: true, PID: pid}}, name}
 		f.openers = append(f.openers, o)
 		for _, l := range f.locks {
 			if l.PID == pid {
@@ -83,11 +82,6 @@ func hasOpen(pid int, name string) func(*facts) {
 			f.parentHolds = holding{holds: true, seen: true}
 		}
 	}
-}
-
-// hasOFD has the one that took the lock have the OFD lock, too.
-func hasOFD(f *facts) {
-	f.takers[0].locks = append(f.takers[0].locks, proc.Lock{Kind: "OFDLCK", Write: true, PID: -1})
 }
 
 func namesPID(pid int, p process) func(*facts) {
@@ -208,14 +202,6 @@ func TestVerdict(t *testing.T) {
 			state: Running, asks: factTakers | factOpeners, says: "no process has PID 812; the lock is held by PID 900 (cat)"},
 		{name: "the same, for a caller that will act", facts: facets{held(namedPID), dead, act, hasOpen(otherPID, "PID 900 (cat)")},
 			state: Running, steadiness: ending, asks: factTakers | factOpeners},
-		{name: "its COMMAND has ended, and it waits for what that left", facts: facets{held(parentPID), dead, act, hasOpen(parentPID, "PID 700 (pidfile)"), hasOFD},
-			state: Running, who: true, proven: true, steadiness: ending, asks: factTakers, says: "PID 700 took the lock, and still has it"},
-		{name: "the same, with the PID of one that is younger than the file", facts: facets{held(parentPID), dead, act, hasOpen(parentPID, "PID 700 (pidfile)"), hasOFD, func(f *facts) { f.takers[0].info.Start = startedAt + time.Hour }},
-			state: Running, steadiness: ending, asks: factTakers},
-		{name: "the same, with flock alone, which needs no right to write", facts: facets{held(parentPID), dead, act, hasOpen(parentPID, "PID 700")},
-			state: Running, steadiness: ending, asks: factTakers},
-		{name: "the same, for a caller that only looks", facts: facets{held(parentPID), dead, hasOpen(parentPID, "PID 700 (pidfile)"), hasOFD},
-			state: Running, asks: factTakers},
 		{name: "not yet reaped, for a caller that will act", facts: facets{held(namedPID), act, func(f *facts) { f.named.info.State = 'Z' }, hasOpen(otherPID, "PID 900")},
 			state: Running, steadiness: ending, asks: factTakers | factOpeners, says: "PID 812 has ended and only waits to be reaped"},
 		{name: "taken by a process that cannot be looked at", facts: facets{held(otherPID), seesProcesses, func(f *facts) { f.takers = []opener{{pid: otherPID, name: "PID 900"}} }},
@@ -273,7 +259,7 @@ func TestVerdict(t *testing.T) {
 
 		// What cannot be seen.
 		{name: "a shared lock", facts: facets{dead, sharedLock(otherPID), func(f *facts) {
-			f.takers = []opener{{pid: otherPID, locks: []proc.Lock{{Kind: "FLOCK", PID: otherPID}}, name: "PID 900"}}
+			f.takers = []opener{{otherPID, []proc.Lock{{Kind: "FLOCK", PID: otherPID}}, "PID 900"}}
 		}}, state: Unknown, shared: true, steadiness: transient, asks: factTakers,
 			says: "a shared lock on it keeps every start out; the lock is held by PID 900"},
 		{name: "a shared lock of fcntl", facts: facets{dead, func(f *facts) { f.locks = []proc.Lock{{Kind: "POSIX", PID: otherPID}} }}, state: Stale},
@@ -352,10 +338,6 @@ func TestVerdictAlways(t *testing.T) {
 			wrong = "what is locked runs"
 		case v.proven && (!v.locked || v.info == nil):
 			wrong = "a process is proven by a lock"
-		case v.info != nil && v.info.PID != f.view.PID:
-			if !f.named.gone() || !f.mode.act || !v.proven || len(f.takers) != 1 || v.info.PID != f.takers[0].pid || !slices.ContainsFunc(f.takers[0].locks, isOFDLock) {
-				wrong = "only the process that took the lock stands in for one that has ended"
-			}
 		case v.info != nil && (v.state != Running || f.named.gone() || f.named.info.Hidden || f.view.PID == 0):
 			wrong = "a process that is not known to be alive is not the holder"
 		case v.state == Stale && f.gaps.Any(proc.GapFileSystem):

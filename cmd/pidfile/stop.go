@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -101,6 +102,10 @@ func (s *stopper) stop(path string) outcome {
 		o.code = 0 // that is what was wanted
 	case o.code == exitUnproven && s.holders && p == nil:
 		return s.stopHolders(path)
+	case o.code == exitUnproven && p == nil:
+		if tree, ok := s.stopTree(path); ok {
+			return tree
+		}
 	case o.code == 0:
 		return s.afterStop(path, o)
 	}
@@ -218,16 +223,61 @@ func (s *stopper) afterStop(path string, o outcome) outcome {
 		return others
 	}
 	if strings.HasPrefix(after, stillLocked) {
-		// The process that took the lock may still have it, and have something to end, as
-		// the wrapper of 'run --tree' has.
-		if p, _ := find(path, s.finder, s.answerTime()); p != nil && p.PID() != o.PID {
-			wrapper := s.stopProcess(path, p)
-			wrapper.PID, wrapper.Result = o.PID, o.Result+"; "+wrapper.Result
-			return wrapper
+		if tree, ok := s.stopTree(path); ok {
+			tree.PID, tree.Result = o.PID, o.Result+"; "+tree.Result
+			return tree
 		}
 	}
 	o.Result += after
 	return o
+}
+
+// stopTree stops the wrapper of a 'pidfile run --tree' whose COMMAND has ended, and which
+// waits for what that has left behind: it passes TERM on to all of that. What has not
+// ended then and still has the lock gets KILL, as the wrapper does. ok is false if path is
+// not locked by such a wrapper.
+func (s *stopper) stopTree(path string) (o outcome, ok bool) {
+	wrapper := s.treeWrapper(path)
+	if wrapper == nil {
+		return o, false
+	}
+	gentle := newStopper(s.grace)
+	gentle.kill, gentle.first = false, s.first
+	s.waitFor(path, wrapper.PID())
+	defer s.waitFor(path, 0)
+	if o = gentle.stopProcess(path, wrapper); o.Outcome != timedOut || !s.kill {
+		return o, true
+	}
+	harsh := newStopper(0)
+	harsh.finder = s.finder
+	return harsh.stopHolders(path), true
+}
+
+// treeWrapper returns the wrapper that keeps path locked, nil if none does.
+func (s *stopper) treeWrapper(path string) (wrapper *pidfile.Process) {
+	all, ok := within(s.answerTime(), func() []*pidfile.Process {
+		all, _ := s.finder.Holders(context.Background(), path) // what is not trusted is not among them
+		return all
+	})
+	if !ok {
+		return nil
+	}
+	for _, p := range all {
+		if wrapper == nil && isTreeWrapper(p.Info()) {
+			wrapper = p
+		} else {
+			p.Close()
+		}
+	}
+	return wrapper
+}
+
+// isTreeWrapper reports whether a process runs this program, as 'run --tree'.
+func isTreeWrapper(p pidfile.ProcessInfo) bool {
+	self, err := os.Executable()
+	exe := strings.TrimSuffix(p.Executable, " (deleted)") // upgraded since
+	return err == nil && filepath.Base(exe) == filepath.Base(self) && len(p.Args) > 1 && p.Args[1] == "run" &&
+		slices.ContainsFunc(p.Args, func(arg string) bool { return arg == "--tree" || arg == "--tree=true" })
 }
 
 // stillLocked is how leftBehind begins to tell of a lock that was left behind.
@@ -246,7 +296,7 @@ func leftBehind(path string, pid int) string {
 			return stillLocked + ": see 'pidfile status --explain " + path + "'"
 		}
 	}
-	if s, err := pidfile.Inspect(path); err == nil && s.State == pidfile.Running && s.PID != pid {
+	if s, err := pidfile.Inspect(path); err == nil && s.Process != nil && s.PID != pid {
 		return fmt.Sprintf("; PID %d has taken its place", s.PID)
 	}
 	return ""

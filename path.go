@@ -15,8 +15,8 @@ import (
 // "pidfile stop backup". XDG_RUNTIME_DIR and TMPDIR do not matter: a login, cron and ssh
 // differ in them, and a name is one file.
 //
-// An empty name, "." and "..", and a name with a path separator or a NUL in it are
-// errors. So is a pidfile-UID that is not a directory, not ours, or open to others:
+// An empty name, "." and "..", digits alone, a name that ends in ".pid", and one with a
+// path separator or a NUL in it are errors. So is a pidfile-UID that is not a directory, not ours, or open to others:
 // that error matches [ErrUntrusted].
 func Path(name string) (string, error) {
 	path, err := names.Path(name, true)

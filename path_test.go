@@ -24,7 +24,7 @@ func TestPath(t *testing.T) {
 		t.Errorf("PIDFILE_DIR=names: %q", path)
 	}
 	t.Setenv("PIDFILE_DIR", "")
-	for _, name := range []string{"", ".", "..", "a/b", "/", "a\x00b"} {
+	for _, name := range []string{"", ".", "..", "a/b", "/", "a\x00b", "12", "web.pid"} {
 		if path, err := pidfile.Path(name); err == nil {
 			t.Errorf("%q: %q", name, path)
 		}

@@ -47,7 +47,7 @@ func (o *objection) String() string {
 // path, or the caller its program.
 func (v *verdict) distrust(program string) *objection {
 	if program != "" && !runsProgram(v.info, program) {
-		return &objection{reason: fmt.Sprintf("%s does not run %s", name(v.info), program), remedy: "see its /proc/PID/exe"}
+		return &objection{reason: fmt.Sprintf("%s does not run %s", name(v.info), program), remedy: fmt.Sprintf("see /proc/%d/exe", v.info.PID)}
 	}
 	if d := v.distrustFile(); d != nil {
 		return d
@@ -162,7 +162,7 @@ func (v *verdict) saysHeld(d *objection) bool {
 // runsProgram reports whether i runs program: an executable's path, or the last
 // element of one. What a process calls itself, in its arguments, proves nothing.
 func runsProgram(i *proc.Info, program string) bool {
-	exe := strings.TrimSuffix(i.Exe, " (deleted)") // upgraded in place: proc_pid_exe(5)
+	exe := proc.ExePath(i.Exe)
 	if exe == "" {
 		return false
 	}

@@ -16,8 +16,9 @@ func cleanCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "clean [flags] {DIR|PIDFILE}...",
 		Short: "Remove PID files that are proven stale",
-		Long: `Remove each PIDFILE, and every *.pid file below each DIR, that is proven stale,
-and say why. It is done under the file's lock, so no start is disturbed.
+		Long: `Remove each PIDFILE, and every PID file below each DIR, that is proven stale,
+and say why. In a DIR these are *.pid, and pid and *.pid.oldbin if they have a
+PID. It is done under the file's lock, so no start is disturbed.
 Everything else is left alone.
 
 Exit codes:
@@ -75,6 +76,9 @@ func cleanAll(args []string, dry bool) ([]outcome, error) {
 		return all, nil
 	}
 	listAll(dirs, false, func(s pidfile.Status) {
+		if s.PID == 0 && !strings.HasSuffix(s.Path, ".pid") {
+			return // such a name alone makes no PID file
+		}
 		if o, done := clean(s, dry); done {
 			all = append(all, o)
 		}

@@ -150,7 +150,13 @@ func (r *runner) finishCommandFlags() {
 
 // finderFlags defines --program and --locked.
 func finderFlags(c *cobra.Command, f *pidfile.Finder) {
-	c.Flags().Var(textValue(&f.Program, "NAME|PATH"), "program", "it runs this executable; then PIDFILE's age and place matter less")
+	program := newValue(&f.Program, "", "NAME|PATH", func(s string) (string, error) {
+		if s == "" {
+			return "", errors.New("invalid value \"\": name a program")
+		}
+		return s, nil
+	})
+	c.Flags().Var(program, "program", "it runs this executable; then PIDFILE's age and place matter less")
 	c.Flags().BoolVar(&f.Locked, "locked", false, "only a lock counts, not a live process that PIDFILE names")
 }
 

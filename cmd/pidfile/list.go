@@ -21,9 +21,9 @@ func listCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list [flags] [DIR or PIDFILE...]",
 		Short: "List all PID files and their processes",
-		Long: `List every PID file (*.pid, pid) below each DIR, by default below /run and the
-directories of names (root: of all users): its state, PID, user, age of the
-process, and command. A PIDFILE can be given as well.
+		Long: `List every PID file (*.pid, pid, *.pid.oldbin) below each DIR, by default below
+/run and the directories of names (root: of all users): its state, PID, user,
+age of the process, and command. A PIDFILE can be given as well.
 
 Exit codes:
   0    always, also if there are none

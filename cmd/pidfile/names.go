@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,11 +29,21 @@ func resolve(arg string) (string, error) {
 	return path, hintPrivate(err)
 }
 
+// hintPrivate says what helps where the directory of names cannot be used. Removing it
+// may not: processes may hold files in there.
 func hintPrivate(err error) error {
-	if errors.Is(err, names.ErrNotPrivate) {
-		return withHint(err, "remove it, set PIDFILE_DIR, or give PIDFILE as a path")
+	var perr *fs.PathError
+	if !errors.Is(err, names.ErrNotPrivate) || !errors.As(err, &perr) {
+		return err
 	}
-	return err
+	fi, e := os.Lstat(perr.Path)
+	switch {
+	case e != nil:
+		return err
+	case fi.IsDir() && names.Owner(fi) == os.Getuid():
+		return withHint(err, "'chmod 700 "+perr.Path+"' makes it so")
+	}
+	return withHint(err, fmt.Sprintf("it belongs to UID %d: have it removed, set PIDFILE_DIR, or give PIDFILE as a path", names.Owner(fi)))
 }
 
 // ownDir is where names live.

@@ -24,7 +24,9 @@ var ErrNotPrivate = errors.New("not a private directory of yours (mode 0700)")
 // directory for names if that is missing, unless it is the system's.
 func Path(name string, create bool) (string, error) {
 	invalid := func(c rune) bool { return c == 0 || c < 0x80 && os.IsPathSeparator(uint8(c)) }
-	if name == "" || name == "." || name == ".." || strings.ContainsFunc(name, invalid) {
+	// The command takes a word that ends in .pid for a path, and digits for an error.
+	digits := strings.Trim(name, "0123456789") == ""
+	if digits || name == "." || name == ".." || strings.HasSuffix(name, ".pid") || strings.ContainsFunc(name, invalid) {
 		return "", fmt.Errorf("invalid name %q for a PID file: use a word, or a path instead", name)
 	}
 	dir, err := directory(create)
@@ -62,7 +64,7 @@ func makeDir(dir string, create bool) error {
 		return nil
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+		return fmt.Errorf("the directory of names (see %s): %w", Variable, err)
 	}
 	return nil
 }

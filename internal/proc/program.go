@@ -67,39 +67,59 @@ func (p Program) Runs(i *Info) bool {
 	if p.exe == "" || i.Exe == "" {
 		return false
 	}
-	return upgraded(i.Exe) == upgraded(p.exe) || sameExe(i.PID, p.exe)
+	return ExePath(i.Exe) == ExePath(p.exe) || sameExe(i.PID, p.exe)
 }
 
-// FitsName reports whether the process's program has the name of the PID file at path,
-// or of its directory, or one that begins or goes on like it: sshd.pid, /run/mysqld/pid
-// or postgresql.pid of postgres. The program is the executable, or what an interpreter
-// runs; what a process calls itself counts only where its executable may not be seen.
+// FitsName reports whether the process's program has the name of the PID file at path, or
+// one that begins or goes on like it (sshd.pid, postgresql.pid of postgres), or the name of
+// its directory (/run/mysql/a.pid of mysqld, /run/php/a.pid of php-fpm). The program is
+// the executable or, of an interpreter, the script; what a process calls itself counts
+// only where its executable may not be seen.
 func (i *Info) FitsName(path string) bool {
-	var programs []string
-	if i.Exe != "" {
-		programs = append(programs, filepath.Base(upgraded(i.Exe)))
-	} else if len(i.Args) > 0 {
-		title, _, _ := strings.Cut(i.Args[0], ":")
-		programs = append(programs, filepath.Base(title))
+	program := i.program()
+	file, dir := strings.TrimSuffix(filepath.Base(path), ".pid"), filepath.Base(filepath.Dir(path))
+	const least = 3 // letters: fewer are too often alike by chance
+	switch {
+	case min(len(program), len(file)) >= least && (strings.HasPrefix(program, file) || strings.HasPrefix(file, program)):
+		return true
+	case len(dir) < least:
+		return false
 	}
-	for _, arg := range i.Args[min(1, len(i.Args)):min(3, len(i.Args))] {
+	return program == dir || program == dir+"d" || strings.HasPrefix(program, dir+"-")
+}
+
+// program is the name of the program, "" if that is an interpreter without a script.
+func (i *Info) program() string {
+	name := ""
+	switch {
+	case i.Exe != "":
+		name = filepath.Base(ExePath(i.Exe))
+	case len(i.Args) > 0:
+		title, _, _ := strings.Cut(i.Args[0], ":")
+		name = filepath.Base(title)
+	}
+	if !slices.Contains(interpreters, strings.TrimRight(name, "0123456789.")) {
+		return name
+	}
+	for _, arg := range i.Args[min(1, len(i.Args)):] {
 		if !strings.HasPrefix(arg, "-") {
 			base := filepath.Base(arg)
-			programs = append(programs, strings.TrimSuffix(base, filepath.Ext(base)))
+			return strings.TrimSuffix(base, filepath.Ext(base))
 		}
 	}
-	file, dir := strings.TrimSuffix(filepath.Base(path), ".pid"), filepath.Base(filepath.Dir(path))
-	return slices.ContainsFunc(programs, func(program string) bool {
-		return alike(program, file, 3) || alike(program, dir, 4)
-	})
+	return ""
 }
 
-// alike reports whether one name begins with the other, of which at least so many
-// letters are needed.
-func alike(a, b string, least int) bool {
-	return min(len(a), len(b)) >= least && (strings.HasPrefix(a, b) || strings.HasPrefix(b, a))
-}
+// interpreters run scripts: their own name says nothing. Versions are cut off.
+var interpreters = []string{"sh", "ash", "bash", "dash", "ksh", "zsh", "busybox", "env", "java", "lua", "node", "nodejs", "perl", "php", "python", "ruby", "tclsh"}
 
-// upgraded strips what proc_pid_exe(5) adds to the path of an executable that
-// was replaced while it runs.
-func upgraded(exe string) string { return strings.TrimSuffix(exe, " (deleted)") }
+// ExePath returns the path of an executable without what proc_pid_exe(5) adds to that of
+// one which was replaced or removed while it runs.
+func ExePath(exe string) string {
+	if path, cut := strings.CutSuffix(exe, " (deleted)"); cut {
+		if _, err := os.Lstat(exe); err != nil { // else it is the name
+			return path
+		}
+	}
+	return exe
+}

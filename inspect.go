@@ -64,6 +64,9 @@ type Status struct {
 	// Locked is true if a process holds the file's lock. (For locks that cannot
 	// be seen see Inspect.)
 	Locked bool `json:"locked"`
+	// Doubt says why the Process of a file that is not locked may be another than its
+	// writer: then Find does not act on it. "" if nothing speaks against it.
+	Doubt string `json:"doubt,omitempty"`
 	// Evidence is what the verdict rests on, in words.
 	Evidence []string `json:"evidence"`
 
@@ -122,6 +125,7 @@ func Inspect(path string) (Status, error) {
 // status is the verdict as Inspect returns it.
 func (v *verdict) status() Status {
 	s := Status{Path: v.path, State: v.state, PID: v.view.PID, Locked: v.locked}
+	s.Doubt = v.doubt
 	for _, e := range v.evidence {
 		s.Evidence = append(s.Evidence, e.text)
 		s.holders = append(s.holders, e.holder)

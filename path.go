@@ -16,8 +16,8 @@ import (
 // differ in them, and a name is one file.
 //
 // An empty name, "." and "..", digits alone, a name that ends in ".pid", and one with a
-// path separator or a NUL in it are errors. So is a pidfile-UID that is not a directory, not ours, or open to others:
-// that error matches [ErrUntrusted].
+// path separator or a NUL in it are errors. So is a pidfile-UID that is not a directory,
+// not ours, or open to others: that error matches [ErrUntrusted].
 func Path(name string) (string, error) {
 	path, err := names.Path(name, true)
 	var perr *fs.PathError

@@ -325,7 +325,7 @@ func (v *verdict) refuseReason(f Finder) error {
 	case !v.proven && v.gaps.Any(proc.GapHidden|proc.GapChanges) && !lock.Free(v.path):
 		v.addEvidence("a process that is not visible from here has it locked")
 		return ErrUnproven
-	case v.doubtsInit(), v.doubt:
+	case v.doubtsInit(), v.doubt != "":
 		return ErrUnproven
 	}
 	return v.trust(v.distrust(f.Program))

@@ -22,7 +22,7 @@ type verdict struct {
 	shared bool       // locked with a shared lock, which keeps every start out
 	info   *proc.Info // the holder, nil if it is not known
 	proven bool       // the lock proves that info is the holder
-	doubt  bool       // info has the file's PID, and may be another process than its writer
+	doubt  string     // why info, which has the file's PID, may be another process than its writer
 	gaps   proc.Gaps  // why a lock may not have been seen
 	// lockTells is true if the state is Unknown only because of locks that could not
 	// be seen: to take the lock would tell.
@@ -227,9 +227,9 @@ func (d *decision) decideWriter() {
 		d.state, d.info = Unknown, nil
 		d.addEvidence("PID 1 is not believed without the lock: the file may be a container's")
 	case !clock.Soon(i.Start, d.view.Written):
-		d.doubt = true
 		after := d.view.Written.Sub(clock.StartTime(i.Start)).Round(time.Second)
-		d.addEvidence("but the file was written %v after that process started, and is not named after its program: it may be a stale file that was touched, copied or restored", after)
+		d.doubt = fmt.Sprintf("the file was written %v after that process started, and is not named after its program: it may be a stale file that was touched, copied or restored", after)
+		d.addEvidence("but %s", d.doubt)
 	}
 }
 

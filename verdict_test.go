@@ -281,7 +281,7 @@ func TestVerdict(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v, asked := decideAll(theFacts(c.facts...))
-			if v.state != c.state || v.proven != c.proven || v.doubt != c.doubt || v.shared != c.shared || v.lockTells != c.lockTells || v.steadiness != c.steadiness {
+			if v.state != c.state || v.proven != c.proven || (v.doubt != "") != c.doubt || v.shared != c.shared || v.lockTells != c.lockTells || v.steadiness != c.steadiness {
 				t.Errorf("%v, proven %v, doubt %v, shared %v, lockTells %v, steadiness %v", v.state, v.proven, v.doubt, v.shared, v.lockTells, v.steadiness)
 			}
 			if (v.info != nil) != c.who {

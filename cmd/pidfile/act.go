@@ -211,13 +211,11 @@ func withoutPath(err error) string {
 // aboutTrust is the part of a help text on which process stop, signal and reload
 // act.
 const aboutTrust = `The process must provably hold PIDFILE, and PIDFILE must be trusted: it, and
-every directory and symbolic link on the way to it, belongs to root, you or the
-process's user, and only they can change it. A process that 'pidfile run'
-started has the path of its PIDFILE in its environment (PIDFILE_HELD); then the
-way need not be trusted. Nor need it with --program: the process must run that
-executable, given by its path or the last part of it. PIDFILE itself must be
-trusted in any case, and a process that does not provably hold it is never
-signalled.
+every directory and symbolic link in its path, belongs to root, you or the
+process's user, and only they can change it. The path need not be trusted if
+'pidfile run' started the process, which then has the path of its PIDFILE in its
+environment (PIDFILE_HELD), or if --program names the executable that it runs,
+by its path or the last part of it.
 
 A process that does not lock PIDFILE is believed if it lived when PIDFILE was
 written, and had started less than two minutes before, or runs the program that
@@ -235,7 +233,7 @@ func notNamed(s pidfile.Status) string {
 
 // holdersHint is what helps against such a lock.
 func holdersHint(path string) string {
-	return "'pidfile stop --holders " + path + "' stops who has the lock; a PIDFILE of mode 0600 (--mode) can be locked by its own user only"
+	return "'pidfile stop --holders " + path + "' stops the holders of the lock; a PIDFILE of mode 0600 (--mode) can be locked by its own user only"
 }
 
 func atLeastOne(command string) cobra.PositionalArgs {

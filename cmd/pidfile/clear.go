@@ -33,7 +33,7 @@ func (l *launcher) clear() error {
 	case err != nil:
 		return err
 	case taken != 0 && !l.quiet:
-		infof("taking over %s, which is stale: %s is alive, but not COMMAND, or started later", l.path, processName(taken))
+		sayTakenOver(l.path, taken, &l.command)
 	}
 	return nil
 }

@@ -76,8 +76,8 @@ that is, and acts on it safely.
 
 A PIDFILE argument with a slash in it or ".pid" at its end is a path. Any other
 word is a name: NAME stands for /run/NAME.pid if you are root, and otherwise for
-/tmp/pidfile-UID/NAME.pid, in a private directory of yours; $PIDFILE_DIR is used
-in the place of either. Digits alone are neither.
+/tmp/pidfile-UID/NAME.pid, in a private directory of yours; $PIDFILE_DIR replaces
+either directory. Digits alone are an error.
 
 Exit codes: see each command; 125 always means that pidfile itself failed or
 that the command line is wrong.`,

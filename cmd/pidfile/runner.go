@@ -226,7 +226,7 @@ func (r *runner) notReplaced(o outcome) error {
 	why := cmp.Or(strings.TrimPrefix(o.Error, r.path+": "), "already running")
 	hint := "'pidfile status --explain " + r.path + "' tells more"
 	if s, _ := pidfile.Inspect(r.path); notNamed(s) != "" && !r.holders {
-		hint += "; --holders stops who has the lock"
+		hint += "; --holders stops the holders of the lock"
 	}
 	printError(withHint(fmt.Errorf("%s: cannot be replaced: %s", r.path, why), hint))
 	r.tell("unproven")
@@ -242,8 +242,17 @@ func (r *runner) takeOver(pid int) {
 	if i, err := proc.Lookup(pid); err != nil || i.Zombie() {
 		return
 	}
-	infof("taking over %s, which is stale: %s is alive, but not COMMAND, or started later", r.path, processName(pid))
+	sayTakenOver(r.path, pid, &r.command)
 	r.told = pid
+}
+
+// sayTakenOver says that the file of a live process is replaced, and why.
+func sayTakenOver(path string, pid int, c *supervise.Command) {
+	why := "does not run COMMAND"
+	if i, err := proc.Lookup(pid); err == nil && proc.Command(c.Path, c.Args).Runs(&i) {
+		why = "started after the file was written"
+	}
+	infof("taking over %s, which is stale: %s is alive, but %s", path, processName(pid), why)
 }
 
 // waiting is the progress line of a wait.

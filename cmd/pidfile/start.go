@@ -25,7 +25,7 @@ the protocol of sd_notify(3)), or when it has run for a while (--ready 2s).
 PIDFILE names it by then. If it ends first, its last log lines are shown.
 
 The log is opened with the rights of COMMAND's user, and with root's only where
-nobody else can change the way to it; never through a link.
+no other user can change its path; never through a link.
 
 It is a success if COMMAND is running already, as init scripts expect (see -E).
 

@@ -112,6 +112,9 @@ func printStatus(s pidfile.Status, explain bool) {
 		line = s.Path + ": not running"
 	case s.State == pidfile.Running:
 		line += ", " + describe(s)
+		if s.Doubt != "" && !explain {
+			line += ", in doubt: " + s.Doubt
+		}
 	case s.PID != 0:
 		line += fmt.Sprintf(", names PID %d", s.PID)
 	}

@@ -63,7 +63,7 @@ Exit codes; of several the highest:
 	}
 	f := c.Flags()
 	f.VarP(durationValue(&timeout, "10s"), "timeout", "t", "send KILL after that long; 0 sends it at once")
-	f.Var(signalValue(&signal, "TERM"), "signal", "send this signal in the place of TERM")
+	f.Var(signalValue(&signal, "TERM"), "signal", "send this signal instead of TERM")
 	f.BoolVar(&noKill, "no-kill", false, "never send KILL; give up after the timeout")
 	f.BoolVar(&holders, "holders", false, "stop every process that holds PIDFILE's lock, whatever PIDFILE names")
 	finderFlags(c, &finder)

@@ -369,7 +369,7 @@ inline attempt(g) {
 				refused(); r = HELD
 			fi);
 		if
-		:: r == OK -> settle(g, mypid); if :: fd != 0 -> STEP(unlockAndClose(fd)) :: else fi
+		:: r == OK -> decide(g, mypid); if :: fd != 0 -> STEP(unlockAndClose(fd)) :: else fi
 		:: else
 		fi
 	fi
@@ -385,8 +385,8 @@ inline refused() {
 
 inline close_other(f) { refs[f]--; forget(f); f = 0 }	/* a descriptor that has no lock */
 
-/* settle decides about fd, which we have locked. */
-inline settle(g, as) {
+/* decide decides about fd, which we have locked. */
+inline decide(g, as) {
 	STEP(
 		if
 		:: !STILL(fd) -> printf("%d: file %d is not the path's\n", me, fd); r = AGAIN
@@ -725,7 +725,7 @@ inline renew(g) {
 			if
 			:: r == OK ->
 				atomic { kept = hold; hold = 0 };
-				settle(g, said);
+				decide(g, said);
 				STEP(unlockAndClose(fd));
 				if
 				:: r == OK -> atomic { fd = kept; kept = 0 }; retain()
@@ -765,7 +765,7 @@ inline serve(g) {
 				releaseRetained();
 #endif
 				break
-			:: else -> settle(g, mypid)
+			:: else -> decide(g, mypid)
 			fi
 		fi;
 		if
@@ -1197,7 +1197,7 @@ proctype server(byte me, q) {
 			if :: fd != 0 -> STEP(unlockAndClose(fd)) :: else fi;
 #endif
 			releaseRetained(); break
-		:: w != 0 && r == OK -> settle(WAITER(w), mypid)
+		:: w != 0 && r == OK -> decide(WAITER(w), mypid)
 		:: else -> createNew(WAITER(w))
 		fi;
 		if
@@ -1379,7 +1379,7 @@ init {
 	atomic {
 		if
 		:: true
-		:: path = 1; text[1] = PIDS	/* a left-over */
+		:: path = 1; text[1] = PIDS	/* a stale file */
 		fi;
 		run user(1);
 #if USERS > 1

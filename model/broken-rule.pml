@@ -1,5 +1,5 @@
 /* Breaks only_ours: the file of a live program that never locks is taken for
- * a left-over. */
+ * a stale file. */
 #define NO_RULE
 #define WRITER
 #define USERS 1

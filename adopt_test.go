@@ -92,7 +92,7 @@ func TestAdoptSomethingElse(t *testing.T) {
 	st, err := held.Stat()
 	must(t, err)
 	sys := st.Sys().(*syscall.Stat_t)
-	deed := func(dev, ino uint64, pid int, path string) string {
+	record := func(dev, ino uint64, pid int, path string) string {
 		return fmt.Sprintf("U pidfile %d %d %07d %s", dev, ino, pid, path)
 	}
 	adopt := func(lock, handoffLock int) error {
@@ -118,9 +118,9 @@ func TestAdoptSomethingElse(t *testing.T) {
 	}
 	for _, s := range []string{
 		"", "1\n", strings.Repeat("U", 1<<20),
-		deed(sys.Dev, sys.Ino+1, holder.pid(), path),  // another file's
-		deed(sys.Dev, sys.Ino, 4194305, path),         // no PID
-		deed(sys.Dev, sys.Ino, holder.pid(), "a.pid"), // no absolute path
+		record(sys.Dev, sys.Ino+1, holder.pid(), path),  // another file's
+		record(sys.Dev, sys.Ino, 4194305, path),         // no PID
+		record(sys.Dev, sys.Ino, holder.pid(), "a.pid"), // no absolute path
 	} {
 		must(t, text.Truncate(0))
 		_, err := text.WriteAt([]byte(s), 0)
@@ -132,7 +132,7 @@ func TestAdoptSomethingElse(t *testing.T) {
 	names(t, path, holder.pid())
 	// Even a perfect forgery is without the lock. It is used up.
 	must(t, text.Truncate(0))
-	_, err = text.WriteAt([]byte(deed(sys.Dev, sys.Ino, holder.pid(), path)), 0)
+	_, err = text.WriteAt([]byte(record(sys.Dev, sys.Ino, holder.pid(), path)), 0)
 	must(t, err)
 	copies := make([]int, 2)
 	for i, f := range []*os.File{held, text} {

@@ -71,9 +71,9 @@ func given(path string) error {
 		return fmt.Errorf("4 is %s: %w", link, err)
 	}
 	want := fmt.Sprintf(" pidfile %d %d ", st.Dev, st.Ino)
-	if deed := string(text[:n]); !strings.HasPrefix(link, "/memfd:") || !strings.Contains(deed, want) || !strings.HasSuffix(deed, " "+path) {
+	if record := string(text[:n]); !strings.HasPrefix(link, "/memfd:") || !strings.Contains(record, want) || !strings.HasSuffix(record, " "+path) {
 		lock, _ := os.Readlink("/proc/self/fd/3")
-		return fmt.Errorf("3 is %s, 4 is %s and says %.200q", lock, link, deed)
+		return fmt.Errorf("3 is %s, 4 is %s and says %.200q", lock, link, record)
 	}
 	n, err = unix.Pread(3, text, 0)
 	if pid := bytes.TrimRight(text[:n], "\n"); err != nil || len(pid) != n-1 || len(bytes.Trim(pid, "0123456789")) > 0 {

@@ -103,7 +103,7 @@ func TestDoctorJSON(t *testing.T) {
 	}
 }
 
-// TestDoctorWithoutTmpfile: where a file cannot be born locked all is fine, but
+// TestDoctorWithoutTmpfile: where a file cannot be created locked all is fine, but
 // that is told.
 func TestDoctorWithoutTmpfile(t *testing.T) {
 	parallel(t)

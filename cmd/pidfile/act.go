@@ -233,7 +233,13 @@ func notNamed(s pidfile.Status) string {
 
 // holdersHint is what helps against such a lock.
 func holdersHint(path string) string {
-	return "'pidfile stop --holders " + path + "' stops the holders of the lock; a PIDFILE of mode 0600 (--mode) can be locked by its own user only"
+	s, _ := pidfile.Inspect(path) // what cannot be seen is not there
+	for n := range s.Evidence {
+		if s.EvidenceHolder(n) != 0 {
+			return "'pidfile stop --holders " + path + "' stops the holders of the lock; a PIDFILE of mode 0600 (--mode) can be locked by its own user only"
+		}
+	}
+	return "its holder cannot be seen from here: root can, or the container that it runs in"
 }
 
 func atLeastOne(command string) cobra.PositionalArgs {

@@ -1102,7 +1102,7 @@ inline leave_queue(q, w) {
 	if
 	:: w1[q] == w -> w1[q] = w2[q]; w2[q] = w3[q]; w3[q] = 0; r = LEFT
 	:: w2[q] == w -> w2[q] = w3[q]; w3[q] = 0; r = LEFT
-	:: w3[q] == w -> w3[q] = 0; r = LEFT
+	:: w3[q] == w -> w3[q] = 0; r = (LEFT+0)	/* so written for run to tell it apart */
 	:: else -> left[w] = 1
 	fi
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -313,8 +314,10 @@ func TestReplaced(t *testing.T) {
 	dir := t.TempDir()
 	path, other := filepath.Join(dir, "a.pid"), filepath.Join(dir, "other")
 	ours := fmt.Sprintln(os.Getpid()) // alive: it may have written it
+	const putBack = "^pidfile: %s was replaced or overwritten while PID %d runs: put back\n$"
 	for name, c := range map[string]struct {
 		replace func()
+		told    string // a pattern, with the path and COMMAND's PID
 		left    string
 	}{
 		"renamed over": {func() {
@@ -322,23 +325,27 @@ func TestReplaced(t *testing.T) {
 			if err := os.Rename(other, path); err != nil {
 				t.Fatal(err)
 			}
-		}, "none\n"},
-		"written over by a live program":               {func() { writeFile(t, path, ours) }, ours},
-		"written over with what nobody can have meant": {func() { writeFile(t, path, "none\n") }, ""},
+		}, putBack, ""},
+		"written over by a live program": {func() { writeFile(t, path, ours) },
+			"^pidfile: warning: %s was replaced or overwritten while PID %d runs, and is another's now: " +
+				"TWO MAY BE RUNNING, the other is PID " + strconv.Itoa(os.Getpid()) + " .*; it is put back when that has ended\n$", ours},
+		"written over with what nobody can have meant": {func() { writeFile(t, path, "none\n") }, putBack, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := start(t, path, "sleep", "1000")
 			pid := w.command(t)
 			c.replace()
-			testproc.Eventually(t, "a warning", func() bool {
-				return strings.Contains(w.told(), "pidfile: warning: "+path) && strings.Contains(w.told(), strconv.Itoa(pid))
-			})
+			testproc.Eventually(t, "a message", func() bool { return strings.HasSuffix(w.told(), "\n") })
+			if c.left == "" { // it is ours again
+				refusedBy(t, path, pid)
+			}
 			w.signal(t, unix.SIGTERM)
 			if code := w.wait(t); code != 143 {
 				t.Errorf("exit code %d, want 143", code)
 			}
-			if n := strings.Count(w.stderr.String(), "\n"); n != 1 {
-				t.Errorf("%d lines on stderr, want 1: %s", n, &w.stderr)
+			told := regexp.MustCompile(fmt.Sprintf(c.told, regexp.QuoteMeta(path), pid))
+			if !told.MatchString(w.stderr.String()) { // and nothing else
+				t.Errorf("stderr, to match %q: %s", told, &w.stderr)
 			}
 			if text, err := os.ReadFile(path); string(text) != c.left {
 				t.Errorf("the file says %q now, not %q: %v", text, c.left, err)

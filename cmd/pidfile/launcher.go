@@ -82,8 +82,8 @@ func interruption(ctx context.Context) exit {
 	return exitFailure
 }
 
-// A message is what "pidfile run" tells: started PID, running PID, unproven, or ended
-// CODE.
+// A message is what "pidfile run" tells: started PID, running PID, unproven, writes PID
+// (COMMAND writes PIDFILE itself, which was put back since), or ended CODE.
 type message struct {
 	word string
 	n    int
@@ -223,6 +223,7 @@ func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, messages <
 	defer line.End()
 	lived, late := time.NewTimer(l.delay), time.NewTimer(l.timeout)
 	var said <-chan struct{}
+	writes := false // COMMAND PIDFILE, itself
 	if ready != nil {
 		lived.Stop()
 		said = ready.Ready()
@@ -237,6 +238,7 @@ func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, messages <
 				return fmt.Errorf("%s: the 'pidfile run' of PID %d was killed", l.path, pid)
 			}
 			if m.word != "ended" {
+				writes = writes || m.word == "writes"
 				continue
 			}
 			_ = run.Wait()
@@ -252,7 +254,7 @@ func (l *launcher) await(ctx context.Context, run *exec.Cmd, pid int, messages <
 			return interruption(ctx)
 		}
 		line.End()
-		if writesItself(l.path, pid) {
+		if writes || writesItself(l.path, pid) {
 			infof("warning: PID %d writes %s itself, so its lock is gone: %s", pid, l.path, useForeign)
 		}
 		l.started(pid, time.Since(began))

@@ -403,8 +403,13 @@ func (r *runner) supervise(f *pidfile.File) error {
 // inherited: from then on it ends with us.
 func (r *runner) keep(f *pidfile.File) {
 	survivePipe()
-	for {
+	for warned := false; ; {
 		<-f.Lost()
+		if pid := r.supervisor.PID(); !warned && writesItself(r.path, pid) {
+			warned = true // a daemon may write it at each reload
+			infof("warning: PID %d writes %s itself, so its lock is gone: %s", pid, r.path, useForeign)
+			r.tell("writes %d", pid)
+		}
 		if r.onLost == "stop" {
 			infof("%s was removed, replaced or overwritten while PID %d runs: stopping it", r.path, r.supervisor.PID())
 			r.supervisor.Stop()

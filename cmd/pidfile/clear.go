@@ -40,14 +40,14 @@ func (l *launcher) clear() error {
 
 var (
 	errRuns  = errors.New("COMMAND runs")
-	errLeave = errors.New("it is in nobody's way")
+	errLeave = errors.New("it is in no start's way")
 )
 
 // youngText is how young a file without a PID may be and not be removed: a program
 // may be writing it. It is what pidfile.Clean allows.
 const youngText = 10 * time.Second
 
-// inTheWay returns nil if the file, which nobody has locked, is to be removed, and the
+// inTheWay returns nil if the file, which is not locked, is to be removed, and the
 // PID that it names if that is a live process's.
 func (l *launcher) inTheWay(v *lock.View) (pid int, err error) {
 	switch {

@@ -35,7 +35,7 @@ func (l *launcher) launchForeign(ctx context.Context) error {
 	dir, base := filepath.Split(l.path)
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	// Readable by nobody else: who may read it can keep every start out.
+	// Readable by its user alone: any reader can keep every start out.
 	gate, err := pidfile.Config{Mode: 0o600}.AcquireContext(ctx, dir+"."+base+".start")
 	switch {
 	case errors.Is(err, context.Canceled):

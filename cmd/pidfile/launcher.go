@@ -193,7 +193,7 @@ func (l *launcher) running() error {
 		p.Close()
 	case errors.Is(err, pidfile.ErrNotRunning):
 		return errEnded
-	case errors.Is(err, pidfile.ErrUntrusted), errors.Is(err, errors.ErrUnsupported): // which is for those who act
+	case errors.Is(err, pidfile.ErrUntrusted), errors.Is(err, errors.ErrUnsupported): // which concerns those that act
 	default:
 		o := refusal(l.path, err)
 		printError(withHint(errors.New(o.Error+"; nothing was started"), holdersHint(l.path)))

@@ -510,12 +510,12 @@ func unsupportedFlag(err error) error {
 	return err
 }
 
-// survivePipe makes writing to a pipe that nobody reads an error like others:
+// survivePipe makes writing to a pipe without a reader an error like others:
 // a supervisor must not die of telling something.
 func survivePipe() { supervise.SurvivePipe() }
 
 // tell lets "pidfile start" know how it goes. It may have gone away: then
-// nobody wants to know.
+// no reader is left.
 func (r *runner) tell(format string, args ...any) {
 	if r.starter != nil {
 		survivePipe()

@@ -195,7 +195,7 @@ func (h *Hold) has(fd int) bool { return fd == h.fd || fd == h.ro }
 
 // isFresh reports whether fd, an empty file, may be one that a program has just created
 // or emptied, and is about to lock or to write. It is that once only: a file that is
-// emptied again and again keeps nobody out.
+// emptied again and again keeps no start out.
 func (h *Hold) isFresh(fd int, st meta) bool {
 	now := time.Now()
 	age := now.Sub(st.mtime)

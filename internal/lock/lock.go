@@ -41,7 +41,7 @@
 //
 // One goroutine for each path blocks in flock(2) on behalf of all waiters of the process.
 // Woken on an inode that is no longer the path's, it retains that lock while it waits for
-// the newer file, and unlocks it together with its own release: those who queue behind
+// the newer file, and unlocks it together with its own release: those that queue behind
 // it sleep on, so one release wakes one process.
 //
 // # Hand-off

@@ -36,7 +36,7 @@ func probe(fd int) (held bool, pid int, err error) {
 	return false, 0, errOFDUnknown
 }
 
-// otherClock is not known here, and matters to those who know when a process started.
+// otherClock is not known here, and matters only where the start of a process is known.
 func otherClock(int) bool { return false }
 
 // keepsNoFiles is about file systems that Linux alone has.

@@ -27,7 +27,7 @@ func waitUnlocked(h *Hold, fd, pid int) {
 	}
 	timeout := 10 * time.Second
 	if len(fds) < 2 {
-		timeout = pollInterval // one of the two events wakes nobody up
+		timeout = pollInterval // one of the two events wakes no waiter
 	}
 	if now, err := h.file.statPath(); err != nil || now.id != before.id || !now.mtime.Equal(before.mtime) {
 		return

@@ -48,7 +48,7 @@ func Open(pid int) (*Handle, error) {
 		return &Handle{pid, os.NewFile(uintptr(fd), "pidfd")}, nil
 	case unix.ESRCH, unix.ENOENT, unix.EINVAL: // EINVAL, ENOENT: a thread
 		return nil, ErrGone
-	case unix.EPERM, unix.EACCES: // the kernel asks for no right: nobody lacks one
+	case unix.EPERM, unix.EACCES: // the kernel asks for no right that could be missing
 		return nil, errForbidden
 	}
 	return nil, os.NewSyscallError("pidfd_open", err)
@@ -168,7 +168,7 @@ func exitStatus(fd int) *ExitStatus {
 }
 
 // zombieStatus is the status of a process that has ended and was not reaped yet, as
-// /proc/PID/stat tells it: exit_code in proc_pid_stat(5), Linux 3.5. To those who may not
+// /proc/PID/stat tells it: exit_code in proc_pid_stat(5), Linux 3.5. To those that may not
 // look it is 0, and so it counts only if we may: to read the link of a namespace takes
 // the same right, and can be done of a zombie.
 func (h *Handle) zombieStatus() *ExitStatus {

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// An Account is whom COMMAND runs as.
+// An Account is the user that COMMAND runs as.
 type Account struct {
 	UID, GID   int
 	Groups     []uint32 // all of them; GID is not added
@@ -90,7 +90,7 @@ func (a *Account) setGroup(group string) error {
 	return nil
 }
 
-// loginShell returns the user's shell as passwd(5) has it, or sh(1) for one who
+// loginShell returns the user's shell as passwd(5) has it, or sh(1) for one that
 // has none, or none to log in with.
 func loginShell(name string) string {
 	text, _ := os.ReadFile("/etc/passwd") // users can come from elsewhere

@@ -25,7 +25,7 @@ type Adopted struct {
 	before map[int]bool
 	child  int // until it was reaped: not ours to reap or to signal
 	last   syscall.Signal
-	sent   map[int]bool // who got it
+	sent   map[int]bool // the processes that got it
 }
 
 // Adopt makes this process the subreaper, before the child is started.

@@ -126,7 +126,7 @@ func uncatch(sigs ...syscall.Signal) {
 var jobSignals = []syscall.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
 
 // catchJobs begins or ends to catch jobSignals. It is not done before COMMAND is
-// started or when it has ended: who writes to the terminal from the background must
+// started or when it has ended: a process that writes to the terminal from the background must
 // stop, and would try for ever if that were caught.
 func catchJobs(begin bool) {
 	if !begin {
@@ -141,7 +141,7 @@ func catchJobs(begin bool) {
 }
 
 // stopOurselves does what sig, one of jobSignals, does to a process that does not
-// catch it: nothing if nobody could have us go on. group has it done to our group.
+// catch it: nothing if no process could have us go on. group has it done to our group.
 func stopOurselves(sig syscall.Signal, group bool) {
 	was := caught>>sig&1 != 0
 	if was {
@@ -170,7 +170,7 @@ func ignoring(sig syscall.Signal, do func()) {
 	do()
 }
 
-// SurvivePipe makes writing to a pipe that nobody reads an error like others: a
+// SurvivePipe makes writing to a pipe without a reader an error like others: a
 // supervisor must not die of telling something.
 func SurvivePipe() {
 	if caught>>unix.SIGPIPE&1 == 0 {

@@ -82,6 +82,6 @@ func ignoring(sig syscall.Signal, do func()) {
 	do()
 }
 
-// SurvivePipe makes writing to a pipe that nobody reads an error like others: a
+// SurvivePipe makes writing to a pipe without a reader an error like others: a
 // supervisor must not die of telling something.
 func SurvivePipe() { signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) }

@@ -67,7 +67,7 @@ func (s *Supervisor) stopWith(c siginfo) {
 
 // suspend stops COMMAND, which has a session of its own, so that our terminal's
 // keys cannot, and us. We go on, and have it go on, by the same CONT. It reports
-// false if nobody could have us go on: see checkStopped.
+// false if no process could have us go on: see checkStopped.
 func (s *Supervisor) suspend() bool {
 	if leader, err := unix.Getsid(0); err == nil && leader == unix.Getpgrp() {
 		return false
@@ -79,7 +79,7 @@ func (s *Supervisor) suspend() bool {
 
 // checkStopped stops us, and with us our shell's job, if COMMAND has stopped.
 // Where there is no such shell, because ours is the group of the session's leader
-// as in a container, nobody could have us go on: there a key does not stop
+// as in a container, no process could have us go on: there a key does not stop
 // COMMAND either, as it would not without a group of its own.
 func (s *Supervisor) checkStopped() {
 	if s.tty < 0 {

@@ -18,17 +18,17 @@ import (
 //
 // Everybody can send to it, and few messages fill it, unix(7): so it is emptied
 // from the beginning on, as fast as that goes, and what is from others than those
-// whom we hear is dropped at once.
+// the processes that we hear is dropped at once.
 type NotifySocket struct {
 	conn  *net.UnixConn
 	users []int
 	ready chan struct{}
 
 	mu     sync.Mutex
-	pid    int           // COMMAND's, who may have become yet another user; 0: not known yet
-	adopts int           // who gets the orphans of COMMAND, if that is a child of ours; 0: nobody
+	pid    int           // COMMAND's, which may run as yet another user by now; 0: not known yet
+	adopts int           // the process that gets the orphans of COMMAND, if that is a child of ours; 0: none
 	early  map[int][]int // other users' processes that said READY=1 before, and their ancestors
-	no     int           // who has just been found to be none of COMMAND's processes
+	no     int           // a process that was just found not to be COMMAND's
 	noTime time.Time     // and when
 	status string
 	said   bool // ready is closed
@@ -38,8 +38,8 @@ type NotifySocket struct {
 const maxEarly = 1 << 16
 
 // ListenNotify makes a socket in the abstract namespace, which every user can
-// reach and which leaves no file. Its name is the kernel's choice, so that nobody
-// can have taken it. The kernel says who sends, too: what is neither from root, nor
+// reach and which leaves no file. Its name is the kernel's choice, so that it
+// cannot be taken already. The kernel says who sends, too: what is neither from root, nor
 // from us, nor from COMMAND's user, nor from COMMAND or a process that descends from
 // it, whoever that has become, is not heard.
 func ListenNotify(a *Account) (*NotifySocket, error) {

@@ -21,7 +21,7 @@ import (
 // such a process starts later, and leaves behind, cannot be told from COMMAND's.
 type orphans struct {
 	alone  bool           // COMMAND has ended
-	last   syscall.Signal // TERM or KILL: who is orphaned later gets it as well
+	last   syscall.Signal // TERM or KILL: what is orphaned later gets it as well
 	told   map[int]syscall.Signal
 	before map[int]bool // our descendants when there was no COMMAND
 }
@@ -98,7 +98,7 @@ func (o *orphans) send(sig syscall.Signal, sent func(pid int, sig syscall.Signal
 	}
 }
 
-// catchUp sends those who have become ours since the last TERM or KILL.
+// catchUp sends those that have become ours since the last TERM or KILL.
 func (o *orphans) catchUp(sent func(pid int, sig syscall.Signal, err error)) {
 	if o.last != 0 {
 		o.signal(o.last, sent)

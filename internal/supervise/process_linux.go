@@ -58,7 +58,7 @@ func closeEachOnExec(dir string) {
 }
 
 // EndBySignals leaves TERM, INT and HUP to the kernel, which ends this process
-// whatever its threads do. The runtime of Go catches them even where nobody asked for
+// whatever its threads do. The runtime of Go catches them even if no code asked for
 // it, and the kernel gives them to the first thread: if that hangs in a file system
 // that does not answer, the handler never runs. It is for Linux, and does nothing
 // elsewhere.

@@ -77,7 +77,7 @@ type execArgs struct {
 	uid, gid int
 	groups   *uint32
 	nGroups  int
-	parent   uintptr // whose end is to be the child's; 0: nobody's
+	parent   uintptr // whose end is to be the child's; 0: none
 }
 
 // start forks, and in the child records its PID, shows the file and becomes
@@ -149,7 +149,7 @@ func (s *Supervisor) start(b *lock.Pending) (err error) {
 		s.pid, s.pidfd = pid, pidfd
 		return nil // exec closed the pipe
 	}
-	if n < len(said)*4 { // nobody knows how far it came: it may be COMMAND by now
+	if n < len(said)*4 { // how far it came is not known: it may be COMMAND by now
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
 	if pidfd >= 0 {

@@ -56,7 +56,7 @@ type Command struct {
 	DieTogether bool     // the kernel kills it if this process is killed
 	Dir         string   // its working directory
 	Umask       *int     // its umask
-	Account     *Account // whom it runs as
+	Account     *Account // the user that it runs as
 	Output      *os.File // its standard output and error
 
 	Tree       bool          // wait also for all processes that it leaves behind

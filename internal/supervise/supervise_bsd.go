@@ -160,7 +160,7 @@ func RedirectStderr(output *os.File) {
 // CloseOthersOnExec is for Linux.
 func CloseOthersOnExec() {}
 
-// SurvivePipe makes writing to a pipe that nobody reads an error like others: a
+// SurvivePipe makes writing to a pipe without a reader an error like others: a
 // supervisor must not die of telling something.
 func SurvivePipe() { signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) }
 

@@ -25,7 +25,7 @@ const (
 func (c siginfo) byHand() bool { return c.code <= 0 }
 
 // ours reports whether we have brought it on ourselves: by writing to a pipe that
-// nobody reads, or beyond RLIMIT_FSIZE, or by signalling our own group.
+// has no reader, or beyond RLIMIT_FSIZE, or by signalling our own group.
 func (c siginfo) ours() bool {
 	return (c.code == siUser || c.code == siTkill) && int(c.pid) == unix.Getpid()
 }
@@ -46,7 +46,7 @@ func (c siginfo) shared(pid int) bool {
 		leader, err := unix.Getsid(0)
 		return err == nil && leader != unix.Getpid()
 	}
-	return false // a timer, set by who became us, or a limit
+	return false // a timer, set by the program that became us, or a limit
 }
 
 // shortRun is how long a COMMAND may take and still count as short.
@@ -204,7 +204,7 @@ func (s *Supervisor) forward() {
 		case c.ours():
 		case sig == unix.SIGTSTP || sig == unix.SIGTTIN || sig == unix.SIGTTOU:
 			s.stopWith(c)
-		case sig == unix.SIGCHLD && !c.byHand(): // for those who look at our children each time
+		case sig == unix.SIGCHLD && !c.byHand(): // for what looks at our children each time
 			if c.code == cldStopped && int(c.pid) == s.pid && s.stopped {
 				s.stopped = false
 				stopOurselves(stopKey, false)

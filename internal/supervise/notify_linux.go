@@ -41,7 +41,7 @@ const maxEarly = 1 << 16
 // reach and which leaves no file. Its name is the kernel's choice, so that it
 // cannot be taken already. The kernel says who sends, too: what is neither from root, nor
 // from us, nor from COMMAND's user, nor from COMMAND or a process that descends from
-// it, whoever that has become, is not heard.
+// it, as whatever user that runs by now, is not heard.
 func ListenNotify(a *Account) (*NotifySocket, error) {
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{})
 	if err != nil {

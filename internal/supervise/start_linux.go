@@ -116,9 +116,9 @@ func (s *Supervisor) start(b *lock.Pending) (err error) {
 	p.empty, p.shell = &empty[0], &shell[0]
 
 	if c.DieTogether { // see fork
-		startThreads(spareThreads + 1)
+		startThreads(threads + 1)
 	} else {
-		startThreads(spareThreads)
+		startThreads(threads)
 	}
 	catchJobs(true)
 	p.caught = caughtSignals()

@@ -24,8 +24,8 @@ import (
 // handing returns the holder of a new file. It is without /proc if bare.
 func handing(t *testing.T, bare bool) *Hold {
 	t.Helper()
-	t.Cleanup(func() { fault = nil })
-	fault = (&raceRule{Bare: bare}).fault
+	t.Cleanup(func() { setFault(nil) })
+	setFault((&raceRule{Bare: bare}).fault)
 	h := new(Hold)
 	h.Prepare(filepath.Join(t.TempDir(), "a.pid"))
 	if r, err := h.Acquire(&Options{PID: os.Getpid(), Mode: 0o644}); err != nil || r.Held {
@@ -83,7 +83,7 @@ func TestHandoffLockStaysTaken(t *testing.T) {
 		}
 		defer closeFD(other) // not before: that would end it, if bare
 		looks := 0
-		fault = func(call string) syscall.Errno {
+		setFault(func(call string) syscall.Errno {
 			if call == "unlink" {
 				collectFiles()
 				looks++
@@ -93,7 +93,7 @@ func TestHandoffLockStaysTaken(t *testing.T) {
 				}
 			}
 			return 0
-		}
+		})
 		if err := h.Release(); err != nil {
 			t.Error(err)
 		}
@@ -137,7 +137,7 @@ func TestReleaseRacesAdoptWhileCollecting(t *testing.T) {
 func TestReleaseWithdrawsCopies(t *testing.T) {
 	both(t, func(t *testing.T, bare bool) {
 		h := handing(t, bare)
-		fault = (&raceRule{Bare: bare, Fails: map[string]syscall.Errno{"tmpfile": unix.EACCES}}).fault
+		setFault((&raceRule{Bare: bare, Fails: map[string]syscall.Errno{"tmpfile": unix.EACCES}}).fault)
 		held, handoffLock := copies(t, h)
 		late, lateLock := copies(t, h)
 		var child Hold
@@ -202,14 +202,14 @@ ls -l /proc/self/fd
 exit 1`
 	for range testproc.Rounds(500, 100, 30) {
 		h := handing(t, false)
-		fault = (&raceRule{Fails: map[string]syscall.Errno{"tmpfile": unix.EACCES}}).fault
+		setFault((&raceRule{Fails: map[string]syscall.Errno{"tmpfile": unix.EACCES}}).fault)
 		held, handoffLock := copies(t, h)
 		var child Hold
 		child.Prepare(h.Path())
 		if _, err := child.Adopt([]Pair{pairOf(t, held, handoffLock)}, faultNext); err != nil {
 			t.Fatal(err)
 		}
-		fault = nil
+		setFault(nil)
 		released := make(chan error)
 		go func() {
 			err := h.Release()
@@ -247,7 +247,7 @@ func TestWaitFreeDespiteCopies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := handing(t, false)
-			fault = nil // WaitFree has a goroutine
+			setFault(nil) // WaitFree has a goroutine
 			held, handoffLock := copies(t, h)
 			defer held.Close()
 			defer handoffLock.Close()

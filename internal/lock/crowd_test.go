@@ -39,7 +39,7 @@ func usage() (switches int64, cpu time.Duration) {
 // lock is followed by one fstat, as is the creation of every file.
 func (r *role) crowd() {
 	var grants, created atomic.Int64
-	fault = func(call string) syscall.Errno {
+	setFault(func(call string) syscall.Errno {
 		switch call {
 		case "fstat":
 			grants.Add(1)
@@ -47,7 +47,7 @@ func (r *role) crowd() {
 			created.Add(1)
 		}
 		return 0
-	}
+	})
 	var e expense
 	switches, cpu := usage()
 	for s := bufio.NewScanner(os.Stdin); s.Scan(); e.Turns++ {

@@ -122,21 +122,21 @@ func TestFaults(t *testing.T) {
 func (c *faultCase) run(t testing.TB, n int, e syscall.Errno) (calls []string) {
 	x := &faultRun{TB: t, path: filepath.Join(t.TempDir(), "a.pid"), fd: -1}
 	descriptors := faultFDs(t)
-	fault = func(call string) syscall.Errno { return c.standing[call] }
-	defer func() { fault = nil }()
+	setFault(func(call string) syscall.Errno { return c.standing[call] })
+	defer func() { setFault(nil) }()
 	x.h.Prepare(x.path)
 	c.prepare(x)
 	x.before = x.dir()
 
-	fault = func(call string) syscall.Errno {
+	setFault(func(call string) syscall.Errno {
 		calls = append(calls, call)
 		if len(calls)-1 == n {
 			return e
 		}
 		return c.standing[call]
-	}
+	})
 	x.err = c.act(x)
-	fault = func(call string) syscall.Errno { return c.standing[call] }
+	setFault(func(call string) syscall.Errno { return c.standing[call] })
 
 	switch {
 	case x.err != nil:
@@ -450,24 +450,24 @@ func testSupplanted(t *testing.T) {
 				x.Fatal(err)
 			}
 			x.held()
-			fault = func(call string) syscall.Errno {
+			setFault(func(call string) syscall.Errno {
 				if call == "link" { // the second file's
 					x.supplanted()
 				}
 				return 0
-			}
+			})
 			if err := x.h.Record(faultNext); err != ErrChanged {
 				x.Errorf("record: %v", err)
 			}
-			fault = nil
+			setFault(nil)
 			_ = flock(x.h.fd, unix.LOCK_UN)
 			x.h.closeAll()
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			x := &faultRun{TB: t, path: filepath.Join(t.TempDir(), "a.pid"), fd: -1}
-			fault = func(call string) syscall.Errno { return c.standing[call] }
-			defer func() { fault = nil }()
+			setFault(func(call string) syscall.Errno { return c.standing[call] })
+			defer func() { setFault(nil) }()
 			x.stale()
 			x.h.Prepare(x.path)
 			c.act(x)

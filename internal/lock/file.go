@@ -5,6 +5,7 @@ package lock
 import (
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -172,15 +173,15 @@ func retry(call string, f func() error) error {
 	}
 }
 
-// fault, set by tests only, fails the call that it is asked about.
-var fault func(call string) syscall.Errno
+// fault, stored by tests only, fails the call that it is asked about.
+var fault atomic.Pointer[func(call string) syscall.Errno]
 
 // injected returns the error that a test wants call to fail with.
 func injected(call string) syscall.Errno {
-	if fault == nil {
-		return 0
+	if f := fault.Load(); f != nil {
+		return (*f)(call)
 	}
-	return fault(call)
+	return 0
 }
 
 func flock(fd, how int) error {

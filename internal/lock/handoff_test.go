@@ -182,9 +182,8 @@ func (x *faultRun) releaseToChild() error {
 
 // unfaulted ends the faults for a while.
 func unfaulted() func() {
-	f := fault
-	fault = nil
-	return func() { fault = f }
+	f := fault.Swap(nil)
+	return func() { fault.Store(f) }
 }
 
 // unlocked reports whether no process has the file at path locked.
@@ -254,7 +253,7 @@ func adopter(text string) error {
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		return err
 	}
-	fault = r.fault
+	setFault(r.fault)
 	for {
 		pair, err := receivePair(raceSocket)
 		if err != nil || pair == nil {
@@ -351,10 +350,10 @@ func race(t *testing.T, r raceRule, children, want int) (res raceResult) {
 	limit := time.Now().Add(time.Duration(testproc.Rounds(120_000, 60_000, 300)) * time.Millisecond)
 	res.want = want
 	r.Path = filepath.Join(t.TempDir(), "a.pid")
-	defer func() { fault = nil }()
+	defer func() { setFault(nil) }()
 	ours := r
 	ours.Fails = nil // these are the children's
-	fault = ours.fault
+	setFault(ours.fault)
 	sockets := make([]int, children)
 	for i := range sockets {
 		sockets[i] = startAdopter(t, &r)

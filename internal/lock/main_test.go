@@ -22,6 +22,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// setFault has calls fail as f says, nil for none.
+func setFault(f func(call string) syscall.Errno) {
+	if f == nil {
+		fault.Store(nil)
+		return
+	}
+	fault.Store(&f)
+}
+
 // A role is what a copy of the test binary does instead of running the tests.
 type role struct {
 	Do     string

@@ -21,12 +21,12 @@ import (
 // starts the child, says so, releases when told to, and ends with its input.
 func (r *role) leak() {
 	if r.Stays {
-		fault = func(call string) syscall.Errno {
+		setFault(func(call string) syscall.Errno {
 			if call == "unlink" {
 				return syscall.EACCES
 			}
 			return 0
-		}
+		})
 	}
 	var h Hold
 	h.Prepare(r.Path)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	osuser "os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -231,6 +232,9 @@ func TestDaemons(t *testing.T) {
 		for user, uid := range users {
 			t.Run(d.program+" "+user, func(t *testing.T) {
 				parallel(t)
+				if _, err := osuser.LookupId(strconv.Itoa(os.Getuid())); err != nil && d.program == "monit" {
+					testproc.Skip(t, "a user's name", "monit: ", err)
+				}
 				testDaemon(newSite(t, d, uid))
 			})
 		}

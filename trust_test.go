@@ -581,7 +581,10 @@ func TestHolders(t *testing.T) {
 	none(filepath.Join(theirs, "alive"), pidfile.ErrUntrusted)
 
 	// A service that was sent the descriptor knows nothing of it.
-	socket := filepath.Join(p.root, "socket")
+	short, err := os.MkdirTemp("/tmp", "pf") // a socket's path has 107 characters
+	must(t, err, os.Chmod(short, 0o755))
+	t.Cleanup(func() { _ = os.RemoveAll(short) })
+	socket := filepath.Join(short, "socket")
 	receiver := start(t, "receiver", socket).says("listens")
 	path := stale("sent")
 	before := time.Now().Add(-time.Hour) // the receiver is younger than the file

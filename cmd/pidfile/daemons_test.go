@@ -149,7 +149,7 @@ func newSite(t *testing.T, d realDaemon, uid int) *site {
 		program = "/usr/sbin/" + program // which an ordinary user's PATH may lack
 	}
 	testproc.Tool(t, program)
-	dir, err := os.MkdirTemp("", "pidfile-daemon-")
+	dir, err := os.MkdirTemp("/tmp", "pidfile-daemon-") // short: a socket has 107 characters
 	testproc.Must(t, err, os.Chmod(dir, 0o755))
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s := &site{T: t, realDaemon: d, uid: uid, dir: dir, path: filepath.Join(dir, "a.pid")}

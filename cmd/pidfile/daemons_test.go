@@ -194,10 +194,13 @@ func (s *site) named() int {
 
 // kill crashes the daemon: it leads a process group, of which all are its own.
 func (s *site) kill() {
-	for _, pid := range s.processes() {
-		_ = unix.Kill(pid, unix.SIGKILL)
-	}
-	testproc.Eventually(s.T, "end of all of "+s.dir, func() bool { return len(s.processes()) == 0 })
+	testproc.Eventually(s.T, "end of all of "+s.dir, func() bool {
+		all := s.processes() // of which one may just have started another
+		for _, pid := range all {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		return len(all) == 0
+	})
 	_ = os.Remove(s.dir + "/socket")
 }
 

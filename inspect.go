@@ -124,8 +124,7 @@ func Inspect(path string) (Status, error) {
 
 // status is the verdict as Inspect returns it.
 func (v *verdict) status() Status {
-	s := Status{Path: v.path, State: v.state, PID: v.view.PID, Locked: v.locked}
-	s.Doubt = v.doubt
+	s := Status{Path: v.path, State: v.state, PID: v.view.PID, Locked: v.locked, Doubt: v.doubt}
 	for _, e := range v.evidence {
 		s.Evidence = append(s.Evidence, e.text)
 		s.holders = append(s.holders, e.holder)

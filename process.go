@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
+	"github.com/go-pidfile/pidfile/internal/names"
 	"github.com/go-pidfile/pidfile/internal/proc"
 )
 
@@ -95,16 +96,25 @@ func (f Finder) wantsLock(v *verdict) bool {
 	return wants
 }
 
+// excludes reports whether the process of v is not as f's fields say, and says so.
+func (f Finder) excludes(v *verdict) bool {
+	if f.wantsLock(v) {
+		return true
+	}
+	other := v.info != nil && f.Program != "" && !runsProgram(v.info, f.Program)
+	if other {
+		v.addEvidence("%s does not run %s", name(v.info), f.Program)
+	}
+	return other
+}
+
 // Inspect is like the function Inspect, but Unknown for a process that is not as f's
 // fields say; and where Find would not trust the file, the evidence says why.
 func (f Finder) Inspect(path string) (Status, error) {
 	v, err := examine(path, mode{finder: f})
 	switch i := v.info; {
-	case f.wantsLock(&v):
-		v.state, v.info = Unknown, nil
-	case i != nil && f.Program != "" && !runsProgram(i, f.Program):
-		v.state, v.info = Unknown, nil
-		v.addEvidence("%s does not run %s", name(i), f.Program)
+	case f.excludes(&v):
+		v.state, v.info, v.doubt = Unknown, nil, ""
 	case i != nil && i.PID != self && proc.CanPin:
 		if d := v.distrust(f.Program); d != nil && !d.moved {
 			v.addEvidence("not trusted, so no signal is sent: %s", d)
@@ -250,18 +260,14 @@ func (v *verdict) distrustHolder(locks []proc.Lock, program string) *objection {
 // process that did: as its descendant, or as COMMAND of 'pidfile run' or a
 // descendant of that, which have the path in their environment.
 func (v *verdict) tookOrInherited(locks []proc.Lock) bool {
-	if proc.HasEnv(v.info.PID, heldEnv+"="+v.path) {
+	if proc.HasEnv(v.info.PID, names.Held+"="+v.path) {
 		return true
 	}
 	for pid, n := v.info.PID, 0; pid > 1 && n < maxAncestors; n++ {
 		if slices.ContainsFunc(locks, func(l proc.Lock) bool { return l.PID == pid }) {
 			return true
 		}
-		i, err := proc.Lookup(pid)
-		if err != nil || i.Hidden {
-			return false
-		}
-		pid = i.PPID
+		pid = proc.Parent(pid)
 	}
 	return false
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/go-pidfile/pidfile/internal/names"
 	"github.com/go-pidfile/pidfile/internal/proc"
 )
 
@@ -20,9 +21,6 @@ import (
 // overflowUID owns what belongs to a user that our user namespace does not map,
 // user_namespaces(7): as a rule root outside.
 const overflowUID = 65534
-
-// heldEnv is the variable in which a holder's environment names its PID file.
-const heldEnv = "PIDFILE_HELD"
 
 // An objection is why acting on a process may harm one that was not meant.
 type objection struct {
@@ -156,7 +154,7 @@ func (v *verdict) saysHeld(d *objection) bool {
 	if !v.proven {
 		return false
 	}
-	return proc.HasEnv(v.info.PID, heldEnv+"="+v.path) || proc.HasEnv(v.info.PID, heldEnv+"="+d.asked)
+	return proc.HasEnv(v.info.PID, names.Held+"="+v.path) || proc.HasEnv(v.info.PID, names.Held+"="+d.asked)
 }
 
 // runsProgram reports whether i runs program: an executable's path, or the last

@@ -33,11 +33,7 @@ func (f Finder) WaitEnd(ctx context.Context, path string) (*ExitStatus, error) {
 	if h != nil {
 		p := &Process{path: v.path, handle: h}
 		defer p.Close()
-		if v.doubtsInit() || f.wantsLock(&v) {
-			return nil, v.refuse("wait", ErrUnproven)
-		}
-		if f.Program != "" && !runsProgram(v.info, f.Program) {
-			v.addEvidence("%s does not run %s", name(v.info), f.Program)
+		if v.doubtsInit() || f.excludes(&v) {
 			return nil, v.refuse("wait", ErrUnproven)
 		}
 		return p.Wait(ctx)

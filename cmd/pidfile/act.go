@@ -201,7 +201,7 @@ func withoutPath(err error) string {
 	)
 	switch {
 	case errors.As(err, &running):
-		return fmt.Sprintf("already running: PID %d", running.PID)
+		return "already running: " + describe(pidfile.Status{PID: running.PID})
 	case errors.As(err, &path):
 		return path.Err.Error()
 	}

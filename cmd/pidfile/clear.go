@@ -43,10 +43,6 @@ var (
 	errLeave = errors.New("it is in no start's way")
 )
 
-// youngText is how young a file without a PID may be and not be removed: a program
-// may be writing it. It is what pidfile.Clean allows.
-const youngText = 10 * time.Second
-
 // inTheWay returns nil if the file, which is not locked, is to be removed, and the
 // PID that it names if that is a live process's.
 func (l *launcher) inTheWay(v *lock.View) (pid int, err error) {
@@ -57,7 +53,7 @@ func (l *launcher) inTheWay(v *lock.View) (pid int, err error) {
 		return 0, v.TextErr
 	case l.isReserved(v):
 		return 0, errLeave
-	case v.PID == 0 && (v.Empty || v.Minus != 0 || time.Since(v.Written).Abs() < youngText):
+	case v.PID == 0 && (v.Empty || v.Minus != 0 || time.Since(v.Written).Abs() < fresh):
 		return 0, errLeave
 	case v.PID == 0, v.PID == os.Getpid():
 		return 0, nil
@@ -85,7 +81,7 @@ func (l *launcher) isCommand(i *proc.Info) bool {
 	if proc.Command(l.command.Path, l.command.Args).Runs(i) {
 		return true
 	}
-	return i.PID != 1 && (i.FitsName(l.path) || proc.HasEnv(i.PID, "PIDFILE_HELD="+l.path))
+	return i.PID != 1 && (i.FitsName(l.path) || proc.HasEnv(i.PID, names.Held+"="+l.path))
 }
 
 // isReserved reports whether the file is one that COMMAND's user owns, in a directory

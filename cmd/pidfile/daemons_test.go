@@ -349,7 +349,8 @@ func TestDaemonsUnderRun(t *testing.T) {
 		t.Run(c.daemon, func(t *testing.T) {
 			parallel(t)
 			i := slices.IndexFunc(daemons, func(d realDaemon) bool { return d.program == c.daemon })
-			// Where COMMAND's end is seen before what it wrote, the hint does not come.
+			// nginx writes its title a moment after it has gone into the background: until
+			// then its command line is told.
 			for attempt := 1; ; attempt++ {
 				s := newSite(t, daemons[i], -1)
 				line := slices.DeleteFunc(s.line, func(arg string) bool { return c.daemon == "memcached" && arg == "-d" })

@@ -152,7 +152,7 @@ func (f *foreign) wait(ctx context.Context, line *progress) error {
 			s, running := f.look()
 			if !running {
 				line.End()
-				return f.failed(nobodyLeft)
+				return f.failed(noneLeft)
 			}
 			// Another's child, where COMMAND has asked a service manager.
 			f.named, appeared, lived, interrupted = s, nil, time.After(f.delay), ctx.Done()
@@ -172,7 +172,7 @@ func (f *foreign) wait(ctx context.Context, line *progress) error {
 				return nil
 			case !running && gone == nil && f.left != nil:
 				line.End()
-				return f.failed(nobodyLeft)
+				return f.failed(noneLeft)
 			}
 			lived, interrupted, appeared = nil, nil, f.await(ctx)
 		case <-interrupted:
@@ -184,7 +184,7 @@ func (f *foreign) wait(ctx context.Context, line *progress) error {
 	}
 }
 
-const nobodyLeft = "exit status 0, and no process that it started is left"
+const noneLeft = "exit status 0, and no process that it started is left"
 
 // An appearance is a PIDFILE that names a process, or why it will not.
 type appearance struct {

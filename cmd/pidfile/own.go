@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/go-pidfile/pidfile/internal/lock"
+	"github.com/go-pidfile/pidfile/internal/names"
 	"github.com/go-pidfile/pidfile/internal/proc"
 )
 
@@ -20,7 +21,7 @@ func writesItself(path string, command int) bool {
 	case v.PID == command:
 		return !v.OFDLocked && v.OFDErr == nil
 	}
-	return descends(v.PID, command) || !v.OFDLocked && proc.HasEnv(v.PID, "PIDFILE_HELD="+path)
+	return descends(v.PID, command) || !v.OFDLocked && proc.HasEnv(v.PID, names.Held+"="+path)
 }
 
 // useForeign is what helps then.
@@ -30,11 +31,7 @@ const useForeign = "use 'pidfile start --foreign', or give pidfile another path"
 func descends(pid, of int) bool {
 	const most = 64 // processes may change while we climb
 	for n := 0; pid > 1 && n < most; n++ {
-		i, err := proc.Lookup(pid)
-		if err != nil || i.Hidden {
-			return false
-		}
-		if pid = i.PPID; pid == of {
+		if pid = proc.Parent(pid); pid == of {
 			return true
 		}
 	}

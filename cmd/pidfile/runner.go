@@ -16,6 +16,7 @@ import (
 	"github.com/go-pidfile/pidfile"
 	"github.com/go-pidfile/pidfile/internal/hook"
 	"github.com/go-pidfile/pidfile/internal/lock"
+	"github.com/go-pidfile/pidfile/internal/names"
 	"github.com/go-pidfile/pidfile/internal/proc"
 	"github.com/go-pidfile/pidfile/internal/supervise"
 	"github.com/go-pidfile/pidfile/internal/watch"
@@ -150,21 +151,12 @@ func (r *runner) acquire(c pidfile.Config) (*pidfile.File, error) {
 // warnNested says that the holder is this process, a COMMAND itself, or an ancestor of
 // it: if that waits for us, as it does unless we are in the background, both wait for ever.
 func (r *runner) warnNested() {
-	s, _ := pidfile.Inspect(r.path) // what cannot be seen is not said
-	if s.Process == nil || os.Getenv(supervise.HeldVariable) == "" {
+	if os.Getenv(names.Held) == "" { // no COMMAND, nor started by one
 		return
 	}
-	const most = 64 // ancestors
-	for pid, n := os.Getpid(), 0; pid > 1 && n < most; n++ {
-		if pid == s.Process.PID {
-			infof("warning: %s is held by this process or an ancestor of it, %s: if that waits for this to end, both wait for ever", r.path, describe(s))
-			return
-		}
-		i, err := proc.Lookup(pid)
-		if err != nil || i.Hidden {
-			return
-		}
-		pid = i.PPID
+	s, _ := pidfile.Inspect(r.path) // what cannot be seen is not said
+	if p := s.Process; p != nil && (p.PID == os.Getpid() || descends(os.Getpid(), p.PID)) {
+		infof("warning: %s is held by this process or an ancestor of it, %s: if that waits for this to end, both wait for ever", r.path, describe(s))
 	}
 }
 
@@ -470,23 +462,11 @@ func (r *runner) notRestored(err error) string {
 	case errors.As(err, &other) && other.PID == r.supervisor.PID():
 		return "COMMAND has locked a file of its own there: use 'start --foreign', or another path"
 	case errors.As(err, &other):
-		holder := "a process that left no PID"
-		if other.PID != 0 {
-			holder = processName(other.PID)
-		}
-		return fmt.Sprintf("is another's now: TWO MAY BE RUNNING, the other is %s; it is put back when that has ended", holder)
+		return fmt.Sprintf("is another's now: TWO MAY BE RUNNING, the other is %s; it is put back when that has ended", processName(other.PID))
 	case errors.Is(err, pidfile.ErrLost):
-		return fmt.Sprintf("cannot be put back while that is there: %v; still trying", reason(err))
+		return fmt.Sprintf("cannot be put back while that is there: %v; still trying", withoutPath(err))
 	}
-	return fmt.Sprintf("cannot be put back yet: %v; still trying", reason(err))
-}
-
-// reason is err without the call and the path.
-func reason(err error) error {
-	if e := (*fs.PathError)(nil); errors.As(err, &e) {
-		return e.Err
-	}
-	return err
+	return fmt.Sprintf("cannot be put back yet: %v; still trying", withoutPath(err))
 }
 
 // lostHow says what has become of the file at path, which was lost.

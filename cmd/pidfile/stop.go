@@ -275,8 +275,7 @@ func (s *stopper) treeWrapper(path string) (wrapper *pidfile.Process) {
 // isTreeWrapper reports whether a process runs this program, as 'run --tree'.
 func isTreeWrapper(p pidfile.ProcessInfo) bool {
 	self, err := os.Executable()
-	exe := strings.TrimSuffix(p.Executable, " (deleted)") // upgraded since
-	return err == nil && filepath.Base(exe) == filepath.Base(self) && len(p.Args) > 1 && p.Args[1] == "run" &&
+	return err == nil && filepath.Base(proc.ExePath(p.Executable)) == filepath.Base(self) && len(p.Args) > 1 && p.Args[1] == "run" &&
 		slices.ContainsFunc(p.Args, func(arg string) bool { return arg == "--tree" || arg == "--tree=true" })
 }
 

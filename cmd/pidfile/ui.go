@@ -15,6 +15,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/go-pidfile/pidfile"
+	"github.com/go-pidfile/pidfile/internal/proc"
 	"github.com/go-pidfile/pidfile/internal/supervise"
 	xterm "golang.org/x/term" // the tests have a function term
 )
@@ -115,7 +116,7 @@ func infof(format string, args ...any) {
 // describe describes the process behind a PID file for a sentence.
 func describe(s pidfile.Status) string {
 	if s.PID == 0 {
-		return "a process that left no PID"
+		return noPID
 	}
 	p := s.Process
 	if p == nil {
@@ -124,13 +125,19 @@ func describe(s pidfile.Status) string {
 	return fmt.Sprintf("PID %d (%s), %s", s.PID, commandLine(p, 60), since(p.Started))
 }
 
+// noPID is what holds a file that has no PID in it.
+const noPID = "a process that left no PID"
+
 // processName is a PID and, if it can be seen, what runs there.
 func processName(pid int) string {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil || len(text) == 0 {
+	if pid == 0 {
+		return noPID
+	}
+	i, err := proc.Lookup(pid)
+	line := strings.TrimRight(strings.Join(i.Args, " "), " ")
+	if err != nil || line == "" {
 		return fmt.Sprintf("PID %d", pid)
 	}
-	line := strings.TrimRight(strings.ReplaceAll(string(text), "\x00", " "), " ")
 	return fmt.Sprintf("PID %d (%s)", pid, cut(printable(line), 60))
 }
 

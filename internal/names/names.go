@@ -16,6 +16,10 @@ import (
 // Variable is the environment variable that overrides the directory of names.
 const Variable = "PIDFILE_DIR"
 
+// Held is the environment variable that names COMMAND's PID file to it, and to those who
+// ask a process whether the file is its own.
+const Held = "PIDFILE_HELD"
+
 // ErrNotPrivate is returned when the user's directory for names is not a directory,
 // not the user's, or open to others.
 var ErrNotPrivate = errors.New("not a private directory of yours (mode 0700)")

@@ -44,6 +44,21 @@ var Usable = sync.OnceValue(func() error {
 // dirOf returns the directory of process pid, unless that is another's.
 func dirOf(pid int) (string, error) { return "/proc/" + strconv.Itoa(pid), Usable() }
 
+// Parent returns the parent of process pid, 0 if that cannot be told. It reads less than
+// Lookup.
+func Parent(pid int) int {
+	dir, err := dirOf(pid)
+	if err != nil || pid <= 0 {
+		return 0
+	}
+	var buf [4096]byte
+	stat, _ := readAll(buf[:], dir+"/stat") // PID (NAME) STATE PARENT: proc_pid_stat(5)
+	if f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]); len(f) > 1 {
+		return atoi(f[1])
+	}
+	return 0
+}
+
 // HiddenWhy says why /proc does not show a process that lives.
 func HiddenWhy() string {
 	if err := Usable(); err != nil {

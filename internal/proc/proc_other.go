@@ -10,6 +10,8 @@ import (
 // Lookup knows nothing here.
 func Lookup(pid int) (Info, error) { return Info{PID: pid}, errors.ErrUnsupported }
 
+func Parent(int) int { return 0 }
+
 // HiddenWhy says why a process that lives cannot be looked up.
 func HiddenWhy() string { return errors.ErrUnsupported.Error() }
 

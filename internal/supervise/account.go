@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/go-pidfile/pidfile/internal/names"
 )
 
 // An Account is the user that COMMAND runs as.
@@ -131,9 +133,6 @@ func (a *Account) environ(ours []string) []string {
 	return env
 }
 
-// HeldVariable is the variable that names COMMAND's PID file in its environment.
-const HeldVariable = "PIDFILE_HELD"
-
 // Environ returns the environment for a COMMAND that holds the PID file at path: that
 // of this process or, if a is not nil, that of a login, in which nothing of ours is
 // left but terminal and language; and in either vars, which are NAME=VALUE, or NAME
@@ -146,7 +145,7 @@ func Environ(path string, a *Account, vars []string) []string {
 	if a != nil {
 		env = a.environ(env)
 	}
-	env = setenv(env, HeldVariable, path)
+	env = setenv(env, names.Held, path)
 	for _, v := range vars {
 		name, value, given := strings.Cut(v, "=")
 		if !given {

@@ -1,24 +1,22 @@
 package supervise
 
 import (
-	"bytes"
-	"fmt"
 	"net"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/go-pidfile/pidfile/internal/proc"
 	"golang.org/x/sys/unix"
 )
 
 // A NotifySocket hears from COMMAND that it is ready: sd_notify(3).
 //
-// Everybody can send to it, and few messages fill it, unix(7): so it is emptied
-// from the beginning on, as fast as that goes, and what is from others than those
-// the processes that we hear is dropped at once.
+// Any process can send to it, and few messages fill it, unix(7): so it is emptied
+// from the beginning on, as fast as that goes, and what comes from other processes
+// than those that we hear is dropped at once.
 type NotifySocket struct {
 	conn  *net.UnixConn
 	users []int
@@ -75,7 +73,7 @@ func (s *NotifySocket) SetCommand(pid int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pid = pid
-	if run := parent(pid); parent(run) == os.Getpid() {
+	if run := proc.Parent(pid); proc.Parent(run) == os.Getpid() {
 		s.adopts = run // as a subreaper: its children are COMMAND and what became its own
 	}
 	for from, ancestors := range s.early {
@@ -148,25 +146,12 @@ func (s *NotifySocket) stranger(pid int) bool {
 // ancestors returns a process's parent, its parent's and so on, but for PID 1.
 func ancestors(pid int) (pids []int) {
 	for range 100 { // what ends meanwhile could lead in a circle
-		if pid = parent(pid); pid <= 1 {
+		if pid = proc.Parent(pid); pid <= 1 {
 			break
 		}
 		pids = append(pids, pid)
 	}
 	return pids
-}
-
-// parent returns a process's parent; 0 if there is none that we know.
-func parent(pid int) int {
-	if pid <= 0 {
-		return 0
-	}
-	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // PID (NAME) STATE PARENT: proc_pid_stat(5)
-	if f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]); len(f) > 1 {
-		ppid, _ := strconv.Atoi(string(f[1]))
-		return ppid
-	}
-	return 0
 }
 
 // hear takes a message. It reports whether COMMAND is ready.

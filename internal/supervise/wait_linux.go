@@ -70,8 +70,10 @@ type system struct {
 }
 
 func (s *Supervisor) catch() error {
-	if err := proc.Usable(); s.command.Tree && err != nil { // other processes would be taken for COMMAND's
-		return fmt.Errorf("--tree: %w: mount its own: mount -t proc proc /proc", err)
+	if s.command.Tree {
+		if err := proc.Usable(); err != nil { // other processes would be taken for COMMAND's
+			return fmt.Errorf("--tree: %w: mount its own: mount -t proc proc /proc", err)
+		}
 	}
 	s.pidfd, s.tty = -1, -1
 	if s.group && !s.command.Session {

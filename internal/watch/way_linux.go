@@ -30,7 +30,7 @@ type way struct {
 const maxSteps = 1000
 
 // changed reads inotify events, and reports whether one of them is about the way. Then that
-// is looked at anew before anybody is told: no change after that goes unseen.
+// is looked at anew before that is told: no change after that goes unseen.
 func (y *way) changed(events []byte) bool {
 	if !y.concerns(events) {
 		return false
